@@ -1,0 +1,171 @@
+//! The table of this side's calls: slots, and what waits in them.
+//!
+//! A call's place is a slot number, and the number is part of its wire id (protocol §3: counter 46 ‖ slot 16 ‖ side 1), so
+//! that a RESPONSE finds its call by an array access and a comparison. Slots, and the buffers in them, are used again.
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use super::event::{CallId, Failure};
+use crate::time::NEVER;
+
+/// A call's place on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wire {
+    /// Not in use, or the RESPONSE has come.
+    Off,
+    /// Waits to be committed: nothing of it has left.
+    Queued,
+    /// Committed; its RESPONSE is due.
+    Sent,
+}
+
+/// What the application has of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// It waits for the outcome.
+    Waits,
+    /// The outcome is known and waits to be fetched.
+    Told,
+    /// It has the outcome, or gave the call up.
+    Gone,
+}
+
+pub(crate) struct Call {
+    pub(crate) generation: u32,
+    pub(crate) wire: Wire,
+    pub(crate) owner: Owner,
+    pub(crate) one_way: bool,
+    /// An index of `LANES`.
+    pub(crate) lane: u8,
+    /// 0 until it is committed.
+    pub(crate) id: u64,
+    pub(crate) deadline: u64,
+    /// Fields 1 and 2 of the envelope, fields 4 and above, and the payload if it is small. Between the first two
+    /// goes what is left of the deadline, which is only known when the call is committed.
+    pub(crate) buf: Vec<u8>,
+    pub(crate) before: u16,
+    pub(crate) after: u16,
+    pub(crate) body: Bytes,
+    pub(crate) failure: Option<Failure>,
+}
+
+impl Call {
+    /// Octets that it holds while it waits.
+    pub(crate) fn weight(&self) -> usize {
+        self.buf.len() + self.body.len()
+    }
+}
+
+/// Buffers up to this capacity stay with their slot for the next call.
+const KEEP: usize = 1024;
+
+#[derive(Default)]
+pub(crate) struct Calls {
+    slots: Vec<Call>,
+    free: Vec<u32>,
+    /// Committed calls whose RESPONSE has not come.
+    pub(crate) unanswered: u32,
+    /// Octets of the calls that wait to be committed, and how many those are.
+    pub(crate) queued_octets: usize,
+    pub(crate) queued: u32,
+}
+
+impl Calls {
+    /// How many are in use.
+    pub(crate) fn open(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// A free slot, reset.
+    #[inline]
+    pub(crate) fn allocate(&mut self) -> (u32, &mut Call) {
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None => {
+                self.slots.push(Call {
+                    generation: 0,
+                    wire: Wire::Off,
+                    owner: Owner::Gone,
+                    one_way: false,
+                    lane: 0,
+                    id: 0,
+                    deadline: NEVER,
+                    buf: Vec::new(),
+                    before: 0,
+                    after: 0,
+                    body: Bytes::new(),
+                    failure: None,
+                });
+                // The limit on calls is below 2^16.
+                u32::try_from(self.slots.len()).unwrap_or(u32::MAX).saturating_sub(1)
+            }
+        };
+        // Just pushed, or it was in the list of free ones, which only `release` fills.
+        #[allow(clippy::indexing_slicing)]
+        let call = &mut self.slots[slot as usize];
+        (slot, call)
+    }
+
+    #[inline]
+    pub(crate) fn get(&mut self, slot: u32) -> Option<&mut Call> {
+        self.slots.get_mut(slot as usize)
+    }
+
+    #[inline]
+    pub(crate) fn find(&mut self, id: CallId) -> Option<&mut Call> {
+        self.slots.get_mut(id.slot as usize).filter(|call| call.generation == id.generation)
+    }
+
+    /// The call with this wire id, if its RESPONSE is due.
+    #[inline]
+    pub(crate) fn by_wire_id(&mut self, id: u64) -> Option<(u32, &mut Call)> {
+        // 16 bits.
+        #[allow(clippy::cast_possible_truncation)]
+        let slot = (id >> 1) as u32 & 0xFFFF;
+        let call = self.slots.get_mut(slot as usize)?;
+        (call.id == id && call.wire == Wire::Sent).then_some((slot, call))
+    }
+
+    /// Gives a slot back if neither the wire nor the application needs it any more.
+    #[inline]
+    pub(crate) fn release(&mut self, slot: u32) {
+        if let Some(call) = self.slots.get_mut(slot as usize)
+            && call.wire == Wire::Off
+            && call.owner == Owner::Gone
+        {
+            call.generation = call.generation.wrapping_add(1);
+            call.id = 0;
+            if call.buf.capacity() > KEEP {
+                call.buf = Vec::new();
+            }
+            self.free.push(slot);
+        }
+    }
+
+    /// A call no longer waits to be committed; its octets are dropped.
+    #[inline]
+    pub(crate) fn unqueue(&mut self, slot: u32) {
+        if let Some(call) = self.slots.get_mut(slot as usize) {
+            self.queued_octets = self.queued_octets.saturating_sub(call.weight());
+            self.queued = self.queued.saturating_sub(1);
+            call.body = Bytes::new();
+            call.buf.clear();
+        }
+    }
+
+    /// Every slot number, for the end of the connection.
+    pub(crate) fn slots(&self) -> u32 {
+        u32::try_from(self.slots.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Gives memory back when nothing is open. Generations go on, so that an old name finds nothing.
+    pub(crate) fn shrink(&mut self) {
+        for call in &mut self.slots {
+            if call.wire == Wire::Off && call.owner == Owner::Gone {
+                call.buf = Vec::new();
+            }
+        }
+    }
+}

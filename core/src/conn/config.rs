@@ -1,0 +1,360 @@
+//! What an endpoint says of itself and what it allows its peers. Checked as a whole when it is built.
+
+use alloc::{borrow::ToOwned, collections::BTreeMap, string::String, sync::Arc, vec::Vec};
+use core::time::Duration;
+
+use thiserror::Error;
+
+use crate::{
+    time::nanos,
+    wire::{Kind, is_identifier},
+};
+
+/// Which end of the connection this is. After check-in both are equals; before it the client speaks first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// The end that dialled. Its calls have odd ids.
+    Client,
+    /// The end that accepted. Its calls have even ids.
+    Server,
+}
+
+/// Every limit of a connection in one place. All are on by default; each default says why it is what it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Longest frame body that is read after check-in, in octets: 16 KiB to 1 MiB. Default 64 KiB: one read's worth.
+    pub max_frame: u32,
+    /// Largest payload that is read, in octets: 1 KiB to 1 GiB. Default 63 KiB, what a frame of the default
+    /// length holds beside its envelope.
+    pub max_message: u32,
+    /// Calls of the peer that are served at once: 0 to 65 535. Default 4096: a busy node's pipeline, and at most
+    /// about half a megabyte of table. An endpoint without methods announces 0.
+    pub max_concurrent: u32,
+    /// Octets of arguments that served calls may hold together. At least `max_message`. Default 8 MiB.
+    pub memory: usize,
+    /// Calls of this side that may wait or be unanswered at once: 1 to 65 535. Default 16 384.
+    pub max_calls: u32,
+    /// Octets of calls that may wait to be sent. Default 8 MiB.
+    pub max_queued: usize,
+    /// One-ways of the peer that may wait for a handler. Default 1024.
+    pub max_one_ways: usize,
+    /// Octets of the one-ways that wait for a handler. Default 1 MiB.
+    pub max_one_way_octets: usize,
+    /// Methods that are learned from a peer's TABLE; the rest are called by name. Default 65 536.
+    pub max_learned: usize,
+    /// Octets of method names that are learned. Default 1 MiB.
+    pub max_learned_octets: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_frame: 64 << 10,
+            max_message: 63 << 10,
+            max_concurrent: 4096,
+            memory: 8 << 20,
+            max_calls: 16_384,
+            max_queued: 8 << 20,
+            max_one_ways: 1024,
+            max_one_way_octets: 1 << 20,
+            max_learned: 65_536,
+            max_learned_octets: 1 << 20,
+        }
+    }
+}
+
+/// A method that an endpoint serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MethodSpec {
+    pub(crate) name: String,
+    pub(crate) kind: Kind,
+    pub(crate) codecs: Vec<u32>,
+    pub(crate) fingerprint: u64,
+}
+
+impl MethodSpec {
+    /// A unary method of the name `package.Service/Method`, 1 to 255 octets, with codec raw.
+    #[must_use]
+    pub fn unary(name: &str) -> Self {
+        Self { name: name.to_owned(), kind: Kind::Unary, codecs: alloc::vec![0], fingerprint: 0 }
+    }
+
+    /// The codecs it understands (protocol §5, `Request.codec`), instead of raw alone. Another one is answered
+    /// `UNSUPPORTED_CODEC`.
+    #[must_use]
+    pub fn codecs(mut self, codecs: &[u32]) -> Self {
+        self.codecs = codecs.to_vec();
+        self
+    }
+
+    /// The FNV-1a 64 of its canonical signature text (protocol §4); 0, the default, is unknown.
+    #[must_use]
+    pub const fn fingerprint(mut self, fingerprint: u64) -> Self {
+        self.fingerprint = fingerprint;
+        self
+    }
+}
+
+/// What was wrong with a configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The identifier is not 1 to 128 of `[A-Za-z0-9._:@/-]`.
+    #[error("the identifier {0:?} is not 1 to 128 of [A-Za-z0-9._:@/-]; choose another")]
+    Identifier(String),
+    /// A limit or a time is out of its range.
+    #[error("{name} is {value}, but must be {rule}")]
+    Range {
+        /// The name of the setting.
+        name: &'static str,
+        /// What it was set to.
+        value: u64,
+        /// What it may be.
+        rule: &'static str,
+    },
+    /// A method's name is empty, longer than 255 octets, has control characters, or stands there twice.
+    #[error("the method name {0:?} is empty, longer than 255 octets, has control characters, or is given twice")]
+    Method(String),
+    /// The check-in or the ack would be longer than the 16 KiB that a peer reads before check-in.
+    #[error("labels and credential make a check-in of {0} octets, but 16 384 is the most")]
+    CheckInTooLong(usize),
+}
+
+/// An endpoint's side of every connection that it makes or takes: who it is, what it serves, what it allows.
+///
+/// Build one with [`Config::builder`] and share it: a connection holds an [`Arc`] of it.
+///
+/// ```
+/// use core::time::Duration;
+/// use tieline_core::conn::{Config, MethodSpec};
+///
+/// let config = Config::builder("node-1")
+///     .heartbeat_interval(Duration::from_secs(5))
+///     .method(MethodSpec::unary("chat.Room/Post"))
+///     .build()?;
+/// assert_eq!(config.identifier(), "node-1");
+/// # Ok::<(), tieline_core::conn::ConfigError>(())
+/// ```
+#[derive(Debug)]
+pub struct Config {
+    pub(crate) identifier: String,
+    pub(crate) instance: u64,
+    pub(crate) labels: Vec<(String, String)>,
+    pub(crate) credential: Vec<u8>,
+    pub(crate) heartbeat_interval: Duration,
+    pub(crate) heartbeat_bounds: (Duration, Duration),
+    pub(crate) check_in_timeout: Duration,
+    pub(crate) ack_timeout: Duration,
+    pub(crate) verify: bool,
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) limits: Limits,
+    pub(crate) methods: Vec<MethodSpec>,
+    pub(crate) by_name: BTreeMap<String, u32>,
+}
+
+impl Config {
+    /// Starts a configuration for the endpoint `identifier`.
+    #[must_use]
+    pub fn builder(identifier: &str) -> ConfigBuilder {
+        ConfigBuilder {
+            config: Self {
+                identifier: identifier.to_owned(),
+                instance: 0,
+                labels: Vec::new(),
+                credential: Vec::new(),
+                heartbeat_interval: Duration::from_secs(10),
+                heartbeat_bounds: (Duration::from_millis(200), Duration::from_secs(300)),
+                check_in_timeout: Duration::from_secs(5),
+                ack_timeout: Duration::from_secs(15),
+                verify: false,
+                idle_timeout: None,
+                limits: Limits::default(),
+                methods: Vec::new(),
+                by_name: BTreeMap::new(),
+            },
+        }
+    }
+
+    /// Who this endpoint says that it is.
+    #[must_use]
+    pub fn identifier(&self) -> &str {
+        &self.identifier
+    }
+
+    /// Its limits.
+    #[must_use]
+    pub const fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The name of the method with this index, the number in which [`Incoming::method`](super::Incoming::method)
+    /// counts.
+    #[must_use]
+    pub fn method_name(&self, index: u32) -> Option<&str> {
+        self.methods.get(index as usize).map(|method| method.name.as_str())
+    }
+
+    /// The calls that it announces to serve at once.
+    pub(crate) fn announced_concurrency(&self) -> u32 {
+        if self.methods.is_empty() { 0 } else { self.limits.max_concurrent }
+    }
+}
+
+/// Builds a [`Config`]; see [`Config::builder`].
+#[derive(Debug)]
+pub struct ConfigBuilder {
+    config: Config,
+}
+
+impl ConfigBuilder {
+    /// The instance number: milliseconds since 1970 at process start, shifted left by 22, plus 22 random bits, so
+    /// that a restart has a higher one (protocol §4). 0, the default, says nothing.
+    #[must_use]
+    pub const fn instance(mut self, instance: u64) -> Self {
+        self.config.instance = instance;
+        self
+    }
+
+    /// A label for the peer to see: zone, weight, version and the like.
+    #[must_use]
+    pub fn label(mut self, key: &str, value: &str) -> Self {
+        self.config.labels.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// What a client shows to a server's verifier. Clear text unless the transport encrypts.
+    #[must_use]
+    pub fn credential(mut self, credential: &[u8]) -> Self {
+        self.config.credential = credential.to_vec();
+        self
+    }
+
+    /// How often this end would beat on an idle line: 10 ms to 1 hour, default 10 s, which finds a dead peer within
+    /// half a minute for 2 octets a second.
+    #[must_use]
+    pub const fn heartbeat_interval(mut self, interval: Duration) -> Self {
+        self.config.heartbeat_interval = interval;
+        self
+    }
+
+    /// The bounds to which a server clamps what a client proposes. Default 200 ms to 5 min.
+    #[must_use]
+    pub const fn heartbeat_bounds(mut self, least: Duration, most: Duration) -> Self {
+        self.config.heartbeat_bounds = (least, most);
+        self
+    }
+
+    /// How long a server waits for the check-in, counted from accept: 1 ms to 1 min, default 5 s.
+    #[must_use]
+    pub const fn check_in_timeout(mut self, timeout: Duration) -> Self {
+        self.config.check_in_timeout = timeout;
+        self
+    }
+
+    /// How long a client waits for the ack: 1 ms to 1 min, default 15 s: a server's 5 s for the check-in, 5 s for its
+    /// verifier, and as much again for the way.
+    #[must_use]
+    pub const fn ack_timeout(mut self, timeout: Duration) -> Self {
+        self.config.ack_timeout = timeout;
+        self
+    }
+
+    /// Makes a server ask the application about each check-in, by
+    /// [`Event::CheckIn`](super::Event::CheckIn). Off by default: everybody is accepted.
+    #[must_use]
+    pub const fn verify(mut self, verify: bool) -> Self {
+        self.config.verify = verify;
+        self
+    }
+
+    /// Closes a connection with `IDLE` when it had no calls for this long: at least 10 ms. Off by default.
+    #[must_use]
+    pub const fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.config.idle_timeout = Some(timeout);
+        self
+    }
+
+    /// The limits, instead of the defaults.
+    #[must_use]
+    pub const fn limits(mut self, limits: Limits) -> Self {
+        self.config.limits = limits;
+        self
+    }
+
+    /// A method that this endpoint serves. Methods are numbered from 0 in the order of these calls.
+    #[must_use]
+    pub fn method(mut self, method: MethodSpec) -> Self {
+        self.config.methods.push(method);
+        self
+    }
+
+    /// Checks it all and returns the configuration.
+    ///
+    /// # Errors
+    /// The first thing that is out of its range, by name.
+    pub fn build(mut self) -> Result<Arc<Config>, ConfigError> {
+        let config = &self.config;
+        if !is_identifier(&config.identifier) {
+            return Err(ConfigError::Identifier(config.identifier.clone()));
+        }
+        let limits = &config.limits;
+        let range = |name, value: u64, least: u64, most: u64, rule| {
+            if (least..=most).contains(&value) { Ok(()) } else { Err(ConfigError::Range { name, value, rule }) }
+        };
+        let (least, most) = config.heartbeat_bounds;
+        let ms = |duration: Duration| nanos(duration) / 1_000_000;
+        let hour = 3_600_000;
+        range("limits.max_frame", limits.max_frame.into(), 16 << 10, 1 << 20, "16 KiB to 1 MiB")?;
+        range("limits.max_message", limits.max_message.into(), 1 << 10, 1 << 30, "1 KiB to 1 GiB")?;
+        range("limits.max_concurrent", limits.max_concurrent.into(), 0, 65_535, "0 to 65 535")?;
+        range("limits.max_calls", limits.max_calls.into(), 1, 65_535, "1 to 65 535")?;
+        range("limits.memory", limits.memory as u64, limits.max_message.into(), u64::MAX, "at least max_message")?;
+        range("limits.max_queued", limits.max_queued as u64, 1 << 10, u64::MAX, "at least 1 KiB")?;
+        range("heartbeat_interval (ms)", ms(config.heartbeat_interval), 10, hour, "10 ms to 1 h")?;
+        range("heartbeat_bounds (ms)", ms(least), 10, ms(most).min(hour), "10 ms to 1 h, the lower one first")?;
+        range("heartbeat_bounds (ms)", ms(most), 10, hour, "10 ms to 1 h, the lower one first")?;
+        range("check_in_timeout (ms)", ms(config.check_in_timeout), 1, 60_000, "1 ms to 1 min")?;
+        range("ack_timeout (ms)", ms(config.ack_timeout), 1, 60_000, "1 ms to 1 min")?;
+        if let Some(idle) = config.idle_timeout {
+            range("idle_timeout (ms)", ms(idle), 10, u64::MAX, "at least 10 ms")?;
+        }
+        let said = config.labels.iter().map(|(key, value)| key.len() + value.len() + 12).sum::<usize>()
+            + config.credential.len()
+            + config.identifier.len()
+            + 96;
+        if said > 16_384 {
+            return Err(ConfigError::CheckInTooLong(said));
+        }
+        for (index, method) in (0u32..).zip(&self.config.methods) {
+            let name = &method.name;
+            let bad = name.is_empty() || name.len() > 255 || name.chars().any(char::is_control);
+            if bad || self.config.by_name.insert(name.clone(), index).is_some() {
+                return Err(ConfigError::Method(name.clone()));
+            }
+        }
+        range("methods", self.config.methods.len() as u64, 0, 65_536, "at most 65 536")?;
+        Ok(Arc::new(self.config))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_is_out_of_range_is_named() {
+        let limits = Limits { max_frame: 1, ..Limits::default() };
+        let error = Config::builder("a").limits(limits).build().unwrap_err();
+        assert_eq!(
+            alloc::format!("{error}"),
+            "limits.max_frame is 1, but must be 16 KiB to 1 MiB"
+        );
+        assert!(matches!(Config::builder("no spaces").build(), Err(ConfigError::Identifier(_))));
+        let twice = Config::builder("a").method(MethodSpec::unary("S/M")).method(MethodSpec::unary("S/M"));
+        assert!(matches!(twice.build(), Err(ConfigError::Method(_))));
+        let long = Config::builder("a").credential(&[0; 20_000]);
+        assert!(matches!(long.build(), Err(ConfigError::CheckInTooLong(_))));
+    }
+}

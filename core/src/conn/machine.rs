@@ -1,0 +1,366 @@
+//! The state of a connection, without the application's values: what the other files of this room work on.
+
+use alloc::{
+    boxed::Box,
+    collections::{BTreeMap, VecDeque},
+    string::String,
+    sync::Arc,
+};
+
+use bytes::{Bytes, BytesMut};
+
+use super::{
+    budget::Budget,
+    calls::Calls,
+    config::{Config, Side},
+    ending::{OurDrain, TheirDrain},
+    event::{Answer, Cancel, CheckingIn, Closed, End, Failure, Incoming, Next, PeerInfo, Served, Stats},
+    inbox::Inbox,
+    lanes::Lanes,
+    learned::Learned,
+    liveness::Liveness,
+    served::ServedCalls,
+    wheel::Wheel,
+};
+use crate::{
+    time::{Instant, NEVER, instant, nanos},
+    wire::Status,
+};
+
+/// Where a connection stands.
+///
+/// ```text
+/// client: Greeting ─ CHECK_IN out ─▶ AwaitAck ─ ack in ─────────────▶ Ready
+/// server: AwaitCheckIn ─ CHECK_IN in ─▶ (Verifying ─▶) Acking ─ ack out ─▶ Ready
+///         AwaitCheckIn, Verifying ─ refused ─▶ Refusing ─ ack out ─▶ Lingering
+/// Ready ─ close in peace, drained ─▶ Flushing ─ CLOSE out ─▶ Lingering
+/// any but the last three ─ mistake, time-out ─▶ Closing ─ CLOSE out ─▶ Lingering
+/// Lingering ─ end of stream, or 1 s ─▶ Ended      any ─ CLOSE in, end of stream ─▶ Ended
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// A client whose CHECK_IN is not committed.
+    Greeting,
+    /// A client that waits for the ack.
+    AwaitAck,
+    /// A server that waits for the check-in.
+    AwaitCheckIn,
+    /// A server whose application decides about a check-in.
+    Verifying,
+    /// A server whose good ack is not committed.
+    Acking,
+    /// A server whose refusal is not committed.
+    Refusing,
+    /// Checked in.
+    Ready,
+    /// The CLOSE goes out behind everything that waits.
+    Flushing,
+    /// The CLOSE goes out next.
+    Closing,
+    /// The last frame is committed; what still comes in is discarded.
+    Lingering,
+    /// Over.
+    Ended,
+}
+
+impl Phase {
+    /// Whether frames of the peer are still acted on.
+    pub(crate) const fn listens(self) -> bool {
+        !matches!(self, Self::Flushing | Self::Closing | Self::Refusing | Self::Lingering | Self::Ended)
+    }
+
+    /// Whether nothing new can begin.
+    pub(crate) const fn is_ending(self) -> bool {
+        !self.listens()
+    }
+}
+
+/// What the machine reports; the connection adds the application's value.
+#[derive(Debug)]
+pub(crate) enum Step {
+    CheckIn(Box<CheckingIn>),
+    Ready(Arc<PeerInfo>),
+    Request(Incoming),
+    Cancelled(Served, Cancel),
+    Done { slot: u32, outcome: Result<Answer, Failure> },
+    Room,
+    Draining { until: Instant, status: Status },
+    Closed(Closed),
+}
+
+/// A one-way that waits for a handler.
+pub(crate) struct WaitingOneWay {
+    pub(crate) id: u64,
+    pub(crate) incoming: Incoming,
+    pub(crate) deadline: u64,
+}
+
+/// Control frames that wait to be committed: a bounded number, whatever the peer sends.
+#[derive(Default)]
+pub(crate) struct Control {
+    /// The newest token that wants a HEARTBEAT_ACK.
+    pub(crate) ack: Option<u64>,
+    pub(crate) beat: bool,
+    pub(crate) drain: bool,
+    /// The next method to announce.
+    pub(crate) table: Option<u32>,
+    /// Calls to cancel: at most one a call that was committed.
+    pub(crate) cancels: VecDeque<(u64, Status)>,
+}
+
+pub(crate) struct Machine {
+    pub(crate) config: Arc<Config>,
+    pub(crate) side: Side,
+    pub(crate) phase: Phase,
+    /// The latest instant that was told.
+    pub(crate) now: u64,
+    pub(crate) seed: u64,
+
+    pub(crate) inbox: Inbox,
+    /// Octets may wait that were not looked at.
+    pub(crate) unparsed: bool,
+    /// When the header of the frame that is not whole yet was read.
+    pub(crate) header_at: Option<u64>,
+    pub(crate) eof: Option<&'static str>,
+
+    pub(crate) peer: Option<Arc<PeerInfo>>,
+    /// What the peer takes: longest body, largest payload, calls at once.
+    pub(crate) peer_frame: usize,
+    pub(crate) peer_message: usize,
+    pub(crate) peer_concurrent: u32,
+    pub(crate) learned: Learned,
+
+    pub(crate) calls: Calls,
+    pub(crate) call_timers: Wheel,
+    /// Counts committed calls; the upper part of their ids.
+    pub(crate) counter: u64,
+    /// The highest id that was committed.
+    pub(crate) highest_out: u64,
+    /// Slots of calls whose outcome is known but not fetched.
+    pub(crate) finished: VecDeque<u32>,
+    pub(crate) room_wanted: bool,
+
+    pub(crate) served: ServedCalls,
+    pub(crate) served_timers: Wheel,
+    /// The highest id of a call that the peer began.
+    pub(crate) highest_in: u64,
+    pub(crate) cancelled: VecDeque<(Served, Cancel)>,
+    pub(crate) backlog: VecDeque<WaitingOneWay>,
+    pub(crate) backlog_octets: usize,
+    /// Messages that were refused while they were being sent: their CONTINUATIONs are free for a while.
+    pub(crate) refused: BTreeMap<u64, u64>,
+
+    pub(crate) lanes: Lanes,
+    pub(crate) control: Control,
+    pub(crate) live: Liveness,
+    pub(crate) budget: Budget,
+
+    /// When check-in, the verifier's decision or the ack must have come; when a CLOSE must be out; when to stop
+    /// lingering: what the present phase waits for at most.
+    pub(crate) phase_until: u64,
+    pub(crate) idle_since: u64,
+    pub(crate) our_drain: Option<Box<OurDrain>>,
+    pub(crate) their_drain: Option<TheirDrain>,
+    /// How it ended, and whether the application knows.
+    pub(crate) closed: Option<Box<Closed>>,
+    pub(crate) closed_told: bool,
+    /// A server's ack went out and the application does not know yet.
+    pub(crate) ready_untold: bool,
+    /// What an ack that refuses says.
+    pub(crate) refusal: Option<Box<(Status, String, u32)>>,
+
+    pub(crate) stats: Stats,
+}
+
+impl Machine {
+    pub(crate) fn new(config: Arc<Config>, side: Side, seed: u64, now: u64) -> Self {
+        let (phase, phase_until) = match side {
+            Side::Client => (Phase::Greeting, now.saturating_add(nanos(config.ack_timeout))),
+            Side::Server => (Phase::AwaitCheckIn, now.saturating_add(nanos(config.check_in_timeout))),
+        };
+        Self {
+            side,
+            phase,
+            now,
+            seed,
+            inbox: Inbox::new(BytesMut::new()),
+            unparsed: false,
+            header_at: None,
+            eof: None,
+            peer: None,
+            peer_frame: 0,
+            peer_message: 0,
+            peer_concurrent: 0,
+            learned: Learned::default(),
+            calls: Calls::default(),
+            call_timers: Wheel::default(),
+            counter: 0,
+            highest_out: 0,
+            finished: VecDeque::new(),
+            room_wanted: false,
+            served: ServedCalls::default(),
+            served_timers: Wheel::default(),
+            highest_in: 0,
+            cancelled: VecDeque::new(),
+            backlog: VecDeque::new(),
+            backlog_octets: 0,
+            refused: BTreeMap::new(),
+            lanes: Lanes::default(),
+            control: Control::default(),
+            live: Liveness::new(now),
+            budget: Budget::new(now),
+            phase_until,
+            idle_since: now,
+            our_drain: None,
+            their_drain: None,
+            closed: None,
+            closed_told: false,
+            ready_untold: false,
+            refusal: None,
+            stats: Stats::default(),
+            config,
+        }
+    }
+
+    /// Takes note of the time. Time that runs backwards stands still.
+    #[inline]
+    pub(crate) fn tick(&mut self, now: Instant) {
+        self.now = self.now.max(now.as_nanos());
+    }
+
+    /// Whether ids of calls that this side begins are odd.
+    #[inline]
+    pub(crate) const fn side_bit(&self) -> u64 {
+        match self.side {
+            Side::Client => 1,
+            Side::Server => 0,
+        }
+    }
+
+    /// Whether an id is one of the peer's calls, by its parity.
+    #[inline]
+    pub(crate) const fn is_theirs(&self, id: u64) -> bool {
+        id & 1 != self.side_bit()
+    }
+
+    #[inline]
+    pub(crate) const fn window_open(&self) -> bool {
+        self.calls.unanswered < self.peer_concurrent
+    }
+
+    #[inline]
+    pub(crate) fn has_output(&self) -> bool {
+        match self.phase {
+            Phase::Greeting | Phase::Acking | Phase::Refusing | Phase::Closing | Phase::Flushing => true,
+            Phase::Ready => self.has_control() || self.lanes.any(self.window_open()),
+            _ => false,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn has_control(&self) -> bool {
+        let control = &self.control;
+        control.ack.is_some()
+            || control.beat
+            || control.drain
+            || control.table.is_some()
+            || !control.cancels.is_empty()
+    }
+
+    #[inline]
+    pub(crate) fn has_event(&self) -> bool {
+        self.unparsed
+            || self.ready_untold
+            || !self.finished.is_empty()
+            || !self.cancelled.is_empty()
+            || self.may_start_one_way()
+            || (self.room_wanted && self.has_room())
+            || (self.closed.is_some() && !self.closed_told && self.may_tell_closed())
+            || (self.eof.is_some() && self.phase.listens())
+    }
+
+    /// Below half of what may wait, so that those who were refused do not come one by one.
+    pub(crate) fn has_room(&self) -> bool {
+        let limits = &self.config.limits;
+        self.calls.open() * 2 <= limits.max_calls as usize && self.calls.queued_octets * 2 <= limits.max_queued
+    }
+
+    pub(crate) fn next(&self) -> Next {
+        Next {
+            read: self.phase != Phase::Ended && self.inbox.octets().len() < self.most_unparsed(),
+            write: self.has_output(),
+            event: self.has_event(),
+            wake: instant(self.next_timer()),
+            end: match self.phase {
+                Phase::Ended => End::Close,
+                Phase::Lingering => End::ShutWrite,
+                _ => End::Open,
+            },
+        }
+    }
+
+    /// What may wait undecoded when the application does not fetch events: a frame and a read.
+    fn most_unparsed(&self) -> usize {
+        self.config.limits.max_frame as usize + 256 * 1024
+    }
+
+    /// The earliest thing that `handle_timeout` would do.
+    pub(crate) fn next_timer(&self) -> u64 {
+        if self.phase == Phase::Ended {
+            return NEVER;
+        }
+        let mut next = self.phase_until.min(self.call_timers.next()).min(self.served_timers.next());
+        if self.phase == Phase::Ready {
+            next = next
+                .min(self.live.next(self.has_output()))
+                .min(self.idle_at())
+                .min(self.our_drain.as_ref().map_or(NEVER, |drain| drain.until));
+        }
+        next
+    }
+
+    pub(crate) fn idle_at(&self) -> u64 {
+        match self.config.idle_timeout {
+            Some(timeout) if self.peer.is_some() => self.idle_since.saturating_add(nanos(timeout)),
+            _ => NEVER,
+        }
+    }
+
+    /// A number that nobody can foresee who does not know the seed (SplitMix64).
+    pub(crate) fn random(&mut self) -> u64 {
+        self.seed = self.seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.seed;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// Gives memory back on a line that has been idle for a heartbeat's time.
+    pub(crate) fn shrink(&mut self) {
+        self.inbox.release();
+        self.lanes.shrink();
+        self.calls.shrink();
+        self.served.shrink();
+        self.call_timers.release();
+        self.served_timers.release();
+        if self.finished.is_empty() {
+            self.finished = VecDeque::new();
+        }
+        if self.cancelled.is_empty() {
+            self.cancelled = VecDeque::new();
+        }
+        if self.control.cancels.is_empty() {
+            self.control.cancels = VecDeque::new();
+        }
+    }
+
+    /// Discards what has arrived.
+    pub(crate) fn deafen(&mut self) {
+        self.inbox.clear();
+        self.unparsed = false;
+        self.header_at = None;
+    }
+
+    /// An empty octet string without an allocation.
+    pub(crate) const NOTHING: Bytes = Bytes::new();
+}

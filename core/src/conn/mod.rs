@@ -1,0 +1,437 @@
+//! One connection, as a pure state machine. Start at [`Connection`].
+
+mod budget;
+mod calling;
+mod calls;
+mod config;
+mod ending;
+mod event;
+mod handshake;
+mod inbox;
+mod input;
+mod lanes;
+mod learned;
+mod liveness;
+mod machine;
+mod outbox;
+mod output;
+mod pace;
+mod served;
+mod serving;
+mod timers;
+mod wheel;
+
+use alloc::{sync::Arc, vec::Vec};
+use core::{fmt, time::Duration};
+
+use bytes::BytesMut;
+
+pub use self::{
+    config::{Config, ConfigBuilder, ConfigError, Limits, MethodSpec, Side},
+    event::{
+        Answer, Body, By, CallHead, CallId, Cancel, CheckingIn, Closed, Disconnect, End, Event, Failure,
+        Incoming, Next, PeerInfo, Rejected, Rejection, Reply, ReplyError, Served, Stats,
+    },
+    outbox::Outbox,
+};
+use self::machine::{Machine, Phase, Step};
+use crate::{
+    time::{Instant, NEVER, instant},
+    wire::{Class, Ran, Status},
+};
+
+/// One connection of the Tieline protocol, from check-in to close.
+///
+/// `U` is whatever the application wants back with the outcome of a call: the number of a waiter, a channel, a
+/// request of its own. It moves in with [`call`](Self::call) and out with the call's one outcome.
+///
+/// # Driving it
+///
+/// A connection does nothing by itself. Whoever owns it turns this loop:
+///
+/// 1. When the transport has octets: [`lend`](Self::lend) a buffer, read into it, give it back with
+///    [`handle_input`](Self::handle_input). At the end of the stream: [`handle_disconnect`](Self::handle_disconnect).
+/// 2. Fetch events with [`poll_event`](Self::poll_event) until there is none.
+/// 3. Commit output with [`poll_transmit`](Self::poll_transmit) into an [`Outbox`], write it, and say with
+///    [`handle_sent`](Self::handle_sent) how much the transport took.
+/// 4. Wait for the transport or until [`poll_timeout`](Self::poll_timeout), whichever is first; then call
+///    [`handle_timeout`](Self::handle_timeout) if that time has come.
+///
+/// [`next`](Self::next) says in O(1) which of these is worth doing. No order is required: any verb may be called at
+/// any time, and calling one too often does nothing.
+///
+/// # Laws
+///
+/// Each is a property test over random runs of two connections (`core/tests/laws`).
+///
+/// * **L1** Each accepted call leaves exactly once: by [`Event::Done`], by the return of [`cancel`](Self::cancel), or by
+///   [`into_unfinished`](Self::into_unfinished).
+/// * **L2** Each refusal gives `user` back.
+/// * **L3** [`Event::Closed`] is last and unique.
+/// * **L4** After `handle_timeout(t)` there is output, an event, or `poll_timeout() > t`: never a spin.
+/// * **L5** Pending output or events force `poll_timeout() <= now`.
+/// * **L6** How input is cut is invisible.
+/// * **L7** How draining and input interleave is invisible.
+/// * **L8** Memory stays within [`Limits`] whatever the peer does.
+/// * **L9** No input panics; time that runs backwards is clamped.
+/// * **L10** [`Ran::No`] means that no octet of that call ever left, or that the peer refused it unstarted.
+/// * **L12** Reading never waits for writing, and what reading forces to be written is bounded.
+/// * **L13** The same configuration, seed and inputs give the same outputs, octet for octet.
+///
+/// # Example
+///
+/// Two connections, joined by nothing but this loop:
+///
+/// ```
+/// use bytes::Buf;
+/// use tieline_core::{Instant, conn::*};
+///
+/// let config = Config::builder("node").method(MethodSpec::unary("demo.Echo/Echo")).build()?;
+/// let now = Instant::from_nanos(1);
+/// let mut client: Connection<&str> = Connection::new(config.clone(), Side::Client, 1, now);
+/// let mut server: Connection<()> = Connection::new(config, Side::Server, 2, now);
+///
+/// client.call(now, &CallHead::new("demo.Echo/Echo"), Body::Copy(b"hello"), "mine")?;
+///
+/// fn carry<A, B>(now: Instant, from: &mut Connection<A>, to: &mut Connection<B>) {
+///     let mut outbox = Outbox::new();
+///     while from.poll_transmit(now, &mut outbox) {
+///         let octets = outbox.remaining();
+///         let mut buffer = to.lend();
+///         outbox.chunks().for_each(|chunk| buffer.extend_from_slice(chunk));
+///         outbox.advance(octets);
+///         from.handle_sent(now, octets);
+///         to.handle_input(now, buffer);
+///     }
+/// }
+///
+/// let mut echoed = None;
+/// while echoed.is_none() {
+///     carry(now, &mut client, &mut server);
+///     while let Some(event) = server.poll_event(now) {
+///         if let Event::Request(request) = event {
+///             server.reply(now, request.call, &Reply::ok(Body::Share(request.payload)))?;
+///         }
+///     }
+///     carry(now, &mut server, &mut client);
+///     while let Some(event) = client.poll_event(now) {
+///         if let Event::Done { user, outcome } = event {
+///             echoed = Some((user, outcome?.payload));
+///         }
+///     }
+/// }
+/// assert_eq!(echoed, Some(("mine", "hello".into())));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Connection<U> {
+    machine: Machine,
+    /// By the slot of the call.
+    users: Vec<Option<U>>,
+}
+
+impl<U> Connection<U> {
+    /// A connection that has just been dialled or accepted. `seed` makes its random choices (tokens and the like); two
+    /// connections of one process should not share one.
+    #[must_use]
+    pub fn new(config: Arc<Config>, side: Side, seed: u64, now: Instant) -> Self {
+        Self { machine: Machine::new(config, side, seed, now.as_nanos()), users: Vec::new() }
+    }
+
+    // ---- octets in --------------------------------------------------------------------------------------------
+
+    /// An empty buffer to read into, which continues the memory of what has arrived where that is possible. Give it
+    /// back with [`handle_input`](Self::handle_input), filled or not; filling another one and giving that is fine too.
+    pub fn lend(&mut self) -> BytesMut {
+        let missing = self.machine.missing();
+        self.machine.inbox.lend(missing)
+    }
+
+    /// Octets have arrived. They are decoded when an event is asked for.
+    #[inline]
+    pub fn handle_input(&mut self, now: Instant, filled: BytesMut) {
+        self.machine.tick(now);
+        let octets = self.machine.inbox.fill(filled);
+        self.machine.handle_input(octets);
+    }
+
+    /// The transport took `octets` of what was committed. Tell it after every write: the rules about idle lines and
+    /// stuck peers count from it.
+    #[inline]
+    pub fn handle_sent(&mut self, now: Instant, octets: usize) {
+        self.machine.tick(now);
+        self.machine.handle_sent(octets);
+    }
+
+    /// The transport ended. What arrived before is still decoded; then everything open ends and
+    /// [`Event::Closed`] follows.
+    pub fn handle_disconnect(&mut self, now: Instant, cause: Disconnect) {
+        self.machine.tick(now);
+        self.machine.handle_disconnect(cause);
+    }
+
+    /// The time that [`poll_timeout`](Self::poll_timeout) named has come. Too early or too late is harmless.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.machine.tick(now);
+        self.machine.handle_timeout();
+        self.machine.settle();
+    }
+
+    // ---- the application in -----------------------------------------------------------------------------------
+
+    /// Calls a method of the peer. The call waits here until it is committed by [`poll_transmit`](Self::poll_transmit);
+    /// until then it can be withdrawn with the certainty that nothing of it left. Calls may be made before check-in is
+    /// complete.
+    ///
+    /// # Errors
+    /// [`Rejected`] gives `user` back and says why: too much waits, the connection drains or is over, or the call
+    /// cannot be sent to this peer at all.
+    #[inline]
+    pub fn call(
+        &mut self,
+        now: Instant,
+        head: &CallHead<'_>,
+        body: Body<'_>,
+        user: U,
+    ) -> Result<CallId, Rejected<U>> {
+        self.begin(now, head, body, false, user)
+    }
+
+    /// Sends a one-way: a call that is never answered. Its outcome says that it was committed, with an empty
+    /// [`Answer`], or that it was not.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call).
+    pub fn one_way(
+        &mut self,
+        now: Instant,
+        head: &CallHead<'_>,
+        body: Body<'_>,
+        user: U,
+    ) -> Result<CallId, Rejected<U>> {
+        self.begin(now, head, body, true, user)
+    }
+
+    #[inline]
+    fn begin(
+        &mut self,
+        now: Instant,
+        head: &CallHead<'_>,
+        body: Body<'_>,
+        one_way: bool,
+        user: U,
+    ) -> Result<CallId, Rejected<U>> {
+        self.machine.tick(now);
+        match self.machine.call(head, body, one_way) {
+            Ok(id) => {
+                let slot = id.slot as usize;
+                if self.users.len() <= slot {
+                    self.users.resize_with(slot + 1, || None);
+                }
+                if let Some(place) = self.users.get_mut(slot) {
+                    *place = Some(user);
+                }
+                Ok(id)
+            }
+            Err(reason) => Err(Rejected { user, reason }),
+        }
+    }
+
+    /// Gives a call up and returns its value: withdrawn if nothing of it left, cancelled at the peer otherwise. `None`
+    /// if its outcome was delivered before.
+    pub fn cancel(&mut self, now: Instant, id: CallId) -> Option<U> {
+        self.machine.tick(now);
+        let user = if self.machine.cancel(id) { self.take_user(id.slot) } else { None };
+        self.machine.settle();
+        user
+    }
+
+    /// Answers a call of the peer; its handler has stopped. A status that is not of class 0 or 6 goes out as
+    /// `INTERNAL`: the others belong to the runtime ([`refuse`](Self::refuse), [`panicked`](Self::panicked)). An
+    /// answer that the caller does not read becomes a small error, never silence. For a one-way it only says that the
+    /// handler has stopped.
+    ///
+    /// # Errors
+    /// [`ReplyError`] if the answer is of no use any more; the call's place is free then, too.
+    #[inline]
+    pub fn reply(&mut self, now: Instant, to: Served, reply: &Reply<'_>) -> Result<(), ReplyError> {
+        self.machine.tick(now);
+        let status = match reply.status.class() {
+            Class::Handler | Class::Application => reply.status,
+            _ => Status::INTERNAL,
+        };
+        let done = self.machine.reply(to, reply, status);
+        self.machine.settle();
+        done
+    }
+
+    /// Refuses a call whose handler was not started: for layers in front of it. A status that is not of class 1 or 2
+    /// goes out as `DENIED`.
+    ///
+    /// # Errors
+    /// As [`reply`](Self::reply).
+    pub fn refuse(&mut self, now: Instant, to: Served, reply: &Reply<'_>) -> Result<(), ReplyError> {
+        self.machine.tick(now);
+        let status = match reply.status.class() {
+            Class::RefusedByNode | Class::RefusedRequest => reply.status,
+            _ => Status::DENIED,
+        };
+        let done = self.machine.reply(to, reply, status);
+        self.machine.settle();
+        done
+    }
+
+    /// The handler of a call panicked: answered `HANDLER_PANIC`, without a word of the panic.
+    ///
+    /// # Errors
+    /// As [`reply`](Self::reply).
+    pub fn panicked(&mut self, now: Instant, to: Served) -> Result<(), ReplyError> {
+        self.machine.tick(now);
+        let reply = Reply::error(Status::HANDLER_PANIC, "the handler panicked");
+        let done = self.machine.reply(to, &reply, Status::HANDLER_PANIC);
+        self.machine.settle();
+        done
+    }
+
+    /// The handler of a call that was cancelled, or of a one-way, has stopped: its place is free. A call that still
+    /// wants an answer gets `INTERNAL`.
+    pub fn stopped(&mut self, now: Instant, call: Served) {
+        let reply = Reply::error(Status::INTERNAL, "the handler stopped without an answer");
+        // That the answer was of no use is what is expected here.
+        let _ = self.reply(now, call, &reply);
+    }
+
+    /// Accepts the check-in that [`Event::CheckIn`] asked about.
+    pub fn accept_check_in(&mut self, now: Instant) {
+        self.machine.tick(now);
+        if self.machine.phase == Phase::Verifying {
+            self.machine.accept();
+        }
+    }
+
+    /// Refuses the check-in that [`Event::CheckIn`] asked about. `status` is of class 4, such as `CHECK_IN_REFUSED`,
+    /// `IDENTITY_CONFLICT` or `TOO_MANY_CONNECTIONS`.
+    pub fn refuse_check_in(&mut self, now: Instant, status: Status, message: &str, retry_after: Option<Duration>) {
+        self.machine.tick(now);
+        if self.machine.phase == Phase::Verifying {
+            let ms = retry_after.map_or(0, |after| u32::try_from(after.as_millis()).unwrap_or(u32::MAX));
+            self.machine.refuse(status.as_close(), message.into(), ms);
+        }
+    }
+
+    /// Drains: no new calls begin, on either side, but those of handlers that still run; when the open ones are done,
+    /// or after `grace`, the connection closes with `status` (protocol §5, "Drain"). Again, with less grace, hastens
+    /// it. Before check-in it closes at once.
+    pub fn drain(&mut self, now: Instant, status: Status, grace: Duration, message: &str) {
+        self.machine.tick(now);
+        self.machine.drain(status, grace, message);
+        self.machine.settle();
+    }
+
+    /// Closes. With `NORMAL`, `GOING_AWAY` or `IDLE` what waits goes out first, and calls that are open end as
+    /// `INTERRUPTED` or `CONNECTION_LOST`; with any other status of class 4 the CLOSE goes out before all else.
+    pub fn close(&mut self, now: Instant, status: Status, message: &str) {
+        self.machine.tick(now);
+        self.machine.close(status.as_close(), message);
+    }
+
+    // ---- out --------------------------------------------------------------------------------------------------
+
+    /// The next event. `None`: nothing more until something else happens.
+    #[inline]
+    pub fn poll_event(&mut self, now: Instant) -> Option<Event<U>> {
+        self.machine.tick(now);
+        loop {
+            let event = match self.machine.poll()? {
+                Step::Done { slot, outcome } => {
+                    let user = self.take_user(slot);
+                    self.machine.settle();
+                    match user {
+                        Some(user) => Event::Done { user, outcome },
+                        // Not reached: a slot that is told has its value.
+                        None => continue,
+                    }
+                }
+                Step::Request(incoming) => Event::Request(incoming),
+                Step::Cancelled(call, why) => Event::Cancelled(call, why),
+                Step::CheckIn(check_in) => Event::CheckIn(check_in),
+                Step::Ready(peer) => Event::Ready(peer),
+                Step::Room => Event::Room,
+                Step::Draining { until, status } => Event::Draining { until, status },
+                Step::Closed(closed) => Event::Closed(closed),
+            };
+            return Some(event);
+        }
+    }
+
+    /// Commits frames to `out` until it has no room or nothing waits; whether any was committed. From then on they
+    /// count as sent.
+    #[inline]
+    pub fn poll_transmit(&mut self, now: Instant, out: &mut Outbox) -> bool {
+        self.machine.tick(now);
+        let any = self.machine.transmit(out);
+        self.machine.settle();
+        any
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is due; not later than now if output or events wait. `None` once
+    /// the connection is over.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.machine.has_output() || self.machine.has_event() {
+            return instant(self.machine.now.min(NEVER - 1));
+        }
+        instant(self.machine.next_timer())
+    }
+
+    /// What is worth doing next. O(1).
+    #[must_use]
+    pub fn next(&self) -> Next {
+        self.machine.next()
+    }
+
+    /// The calls whose outcome was not fetched, with what is known about each. For when a connection is dropped.
+    pub fn into_unfinished(mut self) -> impl Iterator<Item = (U, Ran)> {
+        let users = core::mem::take(&mut self.users);
+        (0u32..).zip(users).filter_map(move |(slot, user)| Some((user?, self.machine.unfinished(slot))))
+    }
+
+    /// What the peer said at check-in, once it has.
+    #[must_use]
+    pub fn peer(&self) -> Option<&Arc<PeerInfo>> {
+        self.machine.peer.as_ref()
+    }
+
+    /// Which end this is.
+    #[must_use]
+    pub fn side(&self) -> Side {
+        if self.machine.is_client() { Side::Client } else { Side::Server }
+    }
+
+    /// Counters since the connection began.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.machine.stats
+    }
+
+    /// Calls of this side whose outcome was not fetched, and calls of the peer that hold a place.
+    #[must_use]
+    pub fn open_calls(&self) -> (usize, usize) {
+        (self.machine.calls.open(), self.machine.served.open())
+    }
+
+    #[inline]
+    fn take_user(&mut self, slot: u32) -> Option<U> {
+        self.users.get_mut(slot as usize)?.take()
+    }
+}
+
+impl<U> fmt::Debug for Connection<U> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("side", &self.side())
+            .field("phase", &self.machine.phase)
+            .field("peer", &self.peer().map(|peer| peer.identifier.as_str()))
+            .field("open", &self.open_calls())
+            .finish_non_exhaustive()
+    }
+}

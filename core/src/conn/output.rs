@@ -1,0 +1,378 @@
+//! From what waits to committed octets: control frames first, then data by priority and in turns.
+
+use bytes::Buf;
+
+use super::{
+    config::Side,
+    calls::{Owner, Wire},
+    lanes::Waiting,
+    machine::{Machine, Phase},
+    outbox::Outbox,
+};
+use crate::{
+    time::{MILLISECOND, NEVER, nanos},
+    wire::{
+        CheckIn, CheckInAck, Close, Drain, Envelope, Flags, Frame, FrameType, Header, Label, Method, Ran,
+        Repeated, Status, Table, varint,
+    },
+};
+
+/// The tag of `Request.timeout_us`: field 3, varint.
+const TIMEOUT_TAG: u8 = 3 << 3;
+/// TABLE goes out in pieces of about this length.
+const TABLE_PIECE: usize = 8 << 10;
+
+impl Machine {
+    /// Commits what the outbox has room for; whether that was anything.
+    #[inline]
+    pub(crate) fn transmit(&mut self, out: &mut Outbox) -> bool {
+        let before = out.remaining();
+        self.commit(out);
+        let octets = out.remaining().saturating_sub(before);
+        self.live.committed(self.now, octets);
+        octets > 0
+    }
+
+    #[inline]
+    fn commit(&mut self, out: &mut Outbox) {
+        match self.phase {
+            Phase::Ready => {
+                if self.has_control() {
+                    self.commit_control(out);
+                }
+                self.commit_data(out);
+            }
+            Phase::Greeting => self.commit_check_in(out),
+            Phase::Acking => {
+                if !self.inbox.is_empty() {
+                    return self.spoke_too_soon();
+                }
+                self.commit_ack(out);
+                self.become_ready();
+                self.ready_untold = true;
+                self.commit_control(out);
+                self.commit_data(out);
+            }
+            Phase::Refusing => {
+                self.commit_refusal(out);
+                self.linger();
+            }
+            Phase::Flushing => {
+                self.commit_data(out);
+                if !self.lanes.any(false) {
+                    self.end_calls(Status::CONNECTION_LOST, "the connection is over");
+                    self.commit_close(out);
+                }
+            }
+            Phase::Closing => self.commit_close(out),
+            Phase::AwaitAck
+            | Phase::AwaitCheckIn
+            | Phase::Verifying
+            | Phase::Lingering
+            | Phase::Ended => {}
+        }
+    }
+
+    fn put(&mut self, out: &mut Outbox, frame_type: FrameType, status: Status, id: u64, envelope: Envelope<'_>) {
+        let before = out.small().len();
+        let header = Header { frame_type, flags: Flags::NONE, status, id, len: 0 };
+        // What is built here obeys the rules that `emit` checks; `wire` proves it for each type.
+        let emitted = Frame { header, envelope, payload: &[] }.emit(out.small());
+        debug_assert!(emitted.is_ok(), "{emitted:?}");
+        out.wrote(before);
+        self.stats.frames_out += 1;
+    }
+
+    fn commit_check_in(&mut self, out: &mut Outbox) {
+        // A number that nobody knows, so that servers keep ignoring those (protocol §4, `features`).
+        let unknown = [1001 + u32::try_from(self.random() % 60_000).unwrap_or(0)];
+        let config = alloc::sync::Arc::clone(&self.config);
+        let labels: alloc::vec::Vec<Label<'_>> =
+            config.labels.iter().map(|(key, value)| Label { key, value }).collect();
+        let limits = &config.limits;
+        let said = CheckIn {
+            identifier: &config.identifier,
+            heartbeat_interval_ms: millis(nanos(config.heartbeat_interval)),
+            instance: config.instance,
+            features: Repeated::from(&unknown[..]),
+            max_frame: limits.max_frame,
+            max_message: limits.max_message,
+            max_concurrent: config.announced_concurrency(),
+            credential: &config.credential,
+            labels: Repeated::from(&labels[..]),
+            ..CheckIn::default()
+        };
+        self.put(out, FrameType::CHECK_IN, Status::OK, 0, Envelope::CheckIn(said));
+        self.phase = Phase::AwaitAck;
+    }
+
+    fn commit_ack(&mut self, out: &mut Outbox) {
+        let config = alloc::sync::Arc::clone(&self.config);
+        let labels: alloc::vec::Vec<Label<'_>> =
+            config.labels.iter().map(|(key, value)| Label { key, value }).collect();
+        let interval = self.peer.as_ref().map_or(0, |peer| nanos(peer.heartbeat_interval));
+        let limits = &config.limits;
+        let said = CheckInAck {
+            identifier: &config.identifier,
+            heartbeat_interval_ms: millis(interval),
+            instance: config.instance,
+            max_frame: limits.max_frame,
+            max_message: limits.max_message,
+            max_concurrent: config.announced_concurrency(),
+            labels: Repeated::from(&labels[..]),
+            ..CheckInAck::default()
+        };
+        self.put(out, FrameType::CHECK_IN_ACK, Status::OK, 0, Envelope::CheckInAck(said));
+    }
+
+    fn commit_refusal(&mut self, out: &mut Outbox) {
+        let Some(refusal) = self.refusal.take() else { return };
+        let (status, message, retry_after_ms) = *refusal;
+        let said = CheckInAck { message: short(&message), retry_after_ms, ..CheckInAck::default() };
+        self.put(out, FrameType::CHECK_IN_ACK, status, 0, Envelope::CheckInAck(said));
+    }
+
+    fn commit_close(&mut self, out: &mut Outbox) {
+        let (status, message) = match self.closed.as_deref() {
+            Some(closed) => (closed.status.as_close(), closed.message.clone()),
+            None => (Status::NORMAL, alloc::string::String::new()),
+        };
+        // A server that has not heard a client who speaks Tieline need not explain what it heard instead.
+        let said = Close { message: if self.peer.is_some() { short(&message) } else { "" } };
+        self.put(out, FrameType::CLOSE, status, 0, Envelope::Close(said));
+        self.linger();
+    }
+
+    /// Control frames: each of them is one, however often it was asked for.
+    #[cold]
+    fn commit_control(&mut self, out: &mut Outbox) {
+        if let Some(token) = self.control.ack.take_if(|_| out.has_room()) {
+            self.put(out, FrameType::HEARTBEAT_ACK, Status::OK, token, Envelope::None);
+        }
+        if self.control.beat && out.has_room() {
+            self.control.beat = false;
+            let token = self.random();
+            self.put(out, FrameType::HEARTBEAT, Status::OK, token, Envelope::None);
+            self.stats.heartbeats_out += 1;
+        }
+        while out.has_room()
+            && let Some(first) = self.control.table
+        {
+            self.commit_table(out, first);
+        }
+        if self.control.drain && out.has_room() {
+            self.control.drain = false;
+            let grace_ms = self.grace_left();
+            if let Some(drain) = self.our_drain.take() {
+                let said = Drain { grace_ms, message: short(&drain.message) };
+                self.put(out, FrameType::DRAIN, drain.status, drain.id, Envelope::Drain(said));
+                self.our_drain = Some(drain);
+            }
+        }
+        while out.has_room()
+            && let Some((id, status)) = self.control.cancels.pop_front()
+        {
+            // If the RESPONSE has come meanwhile there is nothing to cancel.
+            if self.calls.by_wire_id(id).is_some() {
+                self.put(out, FrameType::CANCEL, status, id, Envelope::None);
+            }
+        }
+    }
+
+    fn commit_table(&mut self, out: &mut Outbox, first: u32) {
+        let config = alloc::sync::Arc::clone(&self.config);
+        let mut octets = 0;
+        let methods: alloc::vec::Vec<Method<'_>> = (first..)
+            .zip(config.methods.get(first as usize..).unwrap_or_default())
+            .map(|(index, method)| Method { id: index + 1, name: &method.name, fingerprint: method.fingerprint })
+            .take_while(|method| {
+                octets += method.name.len() + 24;
+                octets <= TABLE_PIECE
+            })
+            .collect();
+        let next = first.saturating_add(u32::try_from(methods.len()).unwrap_or(u32::MAX));
+        self.control.table = ((next as usize) < config.methods.len() && next > first).then_some(next);
+        let table = Table { methods: Repeated::from(&methods[..]) };
+        self.put(out, FrameType::TABLE, Status::OK, 0, Envelope::Table(table));
+    }
+
+    /// Answers and one-ways take turns with REQUESTs, priority by priority.
+    #[inline]
+    fn commit_data(&mut self, out: &mut Outbox) {
+        for lane in 0..3 {
+            loop {
+                if !out.has_room() {
+                    return;
+                }
+                let mut any = false;
+                if let Some(waiting) = self.lanes.others(lane).pop() {
+                    any = true;
+                    if !self.commit_one(waiting, out) {
+                        self.lanes.others(lane).found_withdrawn();
+                    }
+                }
+                if self.window_open()
+                    && self.phase == Phase::Ready
+                    && let Some(waiting) = self.lanes.requests(lane).pop()
+                {
+                    any = true;
+                    if !self.commit_one(waiting, out) {
+                        self.lanes.requests(lane).found_withdrawn();
+                    }
+                }
+                if !any {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Commits an answer or a call; `false` if it was withdrawn.
+    #[inline]
+    fn commit_one(&mut self, waiting: Waiting, out: &mut Outbox) -> bool {
+        match waiting {
+            Waiting::Answer { slot } => {
+                self.commit_answer(slot, out);
+                true
+            }
+            Waiting::Call { slot, generation } => self.commit_call(slot, generation, out),
+        }
+    }
+
+    #[inline]
+    fn commit_answer(&mut self, slot: u32, out: &mut Outbox) {
+        let Some(serving) = self.served.get(slot) else { return };
+        let payload = serving.buf.len() - serving.envelope as usize + serving.body.len();
+        let len = match (serving.envelope, payload) {
+            (0, 0) => 0,
+            (envelope, _) => varint::len(envelope.into()) + serving.buf.len() + serving.body.len(),
+        };
+        let header = Header {
+            frame_type: FrameType::RESPONSE,
+            flags: Flags::NONE,
+            status: serving.status,
+            id: serving.id,
+            // `answer` compared it with the peer's limit.
+            len: u32::try_from(len).unwrap_or(u32::MAX),
+        };
+        let small = out.small();
+        let before = small.len();
+        small.extend_from_slice(&header.emit());
+        if len > 0 {
+            varint::put(serving.envelope.into(), small);
+            small.extend_from_slice(&serving.buf);
+        }
+        out.wrote(before);
+        if !serving.body.is_empty() {
+            out.share(core::mem::take(&mut serving.body));
+        }
+        serving.unwritten = false;
+        self.stats.frames_out += 1;
+        self.served.release(slot);
+    }
+
+    #[inline]
+    fn commit_call(&mut self, slot: u32, generation: u32, out: &mut Outbox) -> bool {
+        let (now, side) = (self.now, self.side_bit());
+        let Some(call) = self.calls.get(slot) else { return false };
+        if call.generation != generation || call.wire != Wire::Queued {
+            return false;
+        }
+        let left = if call.deadline == NEVER { None } else { Some(call.deadline.saturating_sub(now).div_ceil(1000)) };
+        let timeout = left.map_or(0, |us| 1 + varint::len(us));
+        let (before, after) = (usize::from(call.before), usize::from(call.after));
+        let envelope = before + timeout + after;
+        let payload = call.buf.len() - before - after + call.body.len();
+        let len = varint::len(envelope as u64) + envelope + payload;
+        if left == Some(0) || payload > self.peer_message || len > self.peer_frame {
+            self.commit_nothing(slot, left == Some(0));
+            return true;
+        }
+        self.counter += 1;
+        let id = (self.counter << 17) | (u64::from(slot) << 1) | side;
+        let frame_type = if call.one_way { FrameType::ONE_WAY } else { FrameType::REQUEST };
+        let header = Header {
+            frame_type,
+            flags: Flags::NONE,
+            status: Status::OK,
+            id,
+            // At most the peer's max_frame.
+            len: u32::try_from(len).unwrap_or(u32::MAX),
+        };
+        let small = out.small();
+        let start = small.len();
+        small.extend_from_slice(&header.emit());
+        varint::put(envelope as u64, small);
+        let (head, rest) = call.buf.split_at_checked(before).unwrap_or_default();
+        small.extend_from_slice(head);
+        if let Some(us) = left {
+            small.push(TIMEOUT_TAG);
+            varint::put(us, small);
+        }
+        small.extend_from_slice(rest);
+        out.wrote(start);
+        if !call.body.is_empty() {
+            out.share(call.body.clone());
+        }
+        call.id = id;
+        call.wire = if call.one_way { Wire::Off } else { Wire::Sent };
+        let one_way = call.one_way;
+        self.calls.unqueue(slot);
+        self.highest_out = id;
+        self.idle_since = now;
+        self.stats.frames_out += 1;
+        self.stats.calls_out += 1;
+        if one_way {
+            self.call_timers.remove(slot);
+            self.tell(slot, None);
+        } else {
+            self.calls.unanswered += 1;
+        }
+        true
+    }
+
+    /// A call whose time is over, or that turned out too large for the peer, ends here instead of going out.
+    #[cold]
+    fn commit_nothing(&mut self, slot: u32, expired: bool) {
+        self.calls.unqueue(slot);
+        if let Some(call) = self.calls.get(slot) {
+            call.wire = Wire::Off;
+            debug_assert_ne!(call.owner, Owner::Gone, "who gives a queued call up takes it out of the queue");
+        }
+        self.call_timers.remove(slot);
+        let (status, message) = if expired {
+            (Status::TIMEOUT, "the deadline passed before the call could be sent")
+        } else {
+            (Status::LOCAL_LIMIT, "the call is larger than the peer reads")
+        };
+        self.tell(slot, Some(super::event::Failure::local(status, Ran::No, message)));
+    }
+
+    /// The transport took octets.
+    #[inline]
+    pub(crate) fn handle_sent(&mut self, octets: usize) {
+        let octets = self.live.sent(self.now, octets);
+        self.stats.octets_out = self.stats.octets_out.saturating_add(octets as u64);
+        if self.phase == Phase::Lingering && octets > 0 {
+            // The peer has a second from the last octet on.
+            self.linger();
+        }
+    }
+
+    pub(crate) const fn is_client(&self) -> bool {
+        matches!(self.side, Side::Client)
+    }
+}
+
+fn millis(nanos: u64) -> u32 {
+    u32::try_from(nanos / MILLISECOND).unwrap_or(u32::MAX)
+}
+
+/// As much of a message as a peer may be expected to want.
+fn short(message: &str) -> &str {
+    let mut end = message.len().min(512);
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    message.get(..end).unwrap_or_default()
+}

@@ -1,0 +1,183 @@
+//! The table of the peer's calls that are being served.
+//!
+//! Their ids strictly increase, so a ring in the order of arrival is sorted by construction and a binary search finds
+//! one; there is no hash map for a peer to attack. A place is held until the answer is committed *and* the handler has
+//! really stopped, whichever is later (protocol §5, "One outcome").
+
+use alloc::{collections::VecDeque, vec::Vec};
+
+use bytes::Bytes;
+
+use super::event::Served;
+use crate::{time::NEVER, wire::Status};
+
+pub(crate) struct Serving {
+    pub(crate) generation: u32,
+    pub(crate) id: u64,
+    /// The handler has started and not stopped.
+    pub(crate) running: bool,
+    /// An answer is there, or none is due.
+    pub(crate) answered: bool,
+    /// The answer waits to be committed.
+    pub(crate) unwritten: bool,
+    /// It was admitted, and counts against `max_concurrent`; a refusal does not.
+    pub(crate) admitted: bool,
+    pub(crate) one_way: bool,
+    pub(crate) lane: u8,
+    pub(crate) deadline: u64,
+    /// Octets of the argument, charged to the memory of the connection.
+    pub(crate) held: u32,
+    pub(crate) status: Status,
+    /// The answer: envelope, and payload if it is small.
+    pub(crate) buf: Vec<u8>,
+    pub(crate) envelope: u32,
+    pub(crate) body: Bytes,
+}
+
+/// Buffers up to this capacity stay with their slot for the next answer.
+const KEEP: usize = 1024;
+
+#[derive(Default)]
+pub(crate) struct ServedCalls {
+    slots: Vec<Serving>,
+    free: Vec<u32>,
+    /// (id, slot) of REQUESTs in the order of their ids, dead ones among them.
+    ring: VecDeque<(u64, u32)>,
+    /// REQUESTs that were admitted and hold their place.
+    pub(crate) admitted: u32,
+    /// REQUESTs in the table, refused ones whose answer is unwritten among them.
+    pub(crate) requests: u32,
+    /// One-ways that run.
+    pub(crate) one_ways: u32,
+    /// Octets of arguments that are held.
+    pub(crate) held: usize,
+}
+
+impl ServedCalls {
+    /// How many are in the table.
+    pub(crate) fn open(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// A place for the call `id`.
+    #[inline]
+    pub(crate) fn admit(&mut self, id: u64, one_way: bool, admitted: bool) -> (u32, &mut Serving) {
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None => {
+                self.slots.push(Serving {
+                    generation: 0,
+                    id: 0,
+                    running: false,
+                    answered: true,
+                    unwritten: false,
+                    admitted: false,
+                    one_way: false,
+                    lane: 0,
+                    deadline: NEVER,
+                    held: 0,
+                    status: Status::OK,
+                    buf: Vec::new(),
+                    envelope: 0,
+                    body: Bytes::new(),
+                });
+                u32::try_from(self.slots.len()).unwrap_or(u32::MAX).saturating_sub(1)
+            }
+        };
+        if one_way {
+            self.one_ways += 1;
+        } else {
+            self.requests += 1;
+            self.admitted += u32::from(admitted);
+            self.remember(id, slot);
+        }
+        // Just pushed, or it was in the list of free ones, which only `release` fills.
+        #[allow(clippy::indexing_slicing)]
+        let serving = &mut self.slots[slot as usize];
+        serving.id = id;
+        serving.one_way = one_way;
+        serving.admitted = admitted;
+        serving.running = admitted || one_way;
+        serving.answered = one_way;
+        serving.deadline = NEVER;
+        (slot, serving)
+    }
+
+    #[inline]
+    fn remember(&mut self, id: u64, slot: u32) {
+        while let Some(&(id, slot)) = self.ring.front()
+            && self.slots.get(slot as usize).is_none_or(|serving| serving.id != id)
+        {
+            self.ring.pop_front();
+        }
+        self.ring.push_back((id, slot));
+        if self.ring.len() > 2 * self.requests as usize + 64 {
+            // A call that stays open while others come and go keeps dead entries behind it.
+            let slots = &self.slots;
+            self.ring.retain(|&(entry, at)| {
+                entry == id || slots.get(at as usize).is_some_and(|serving| serving.id == entry)
+            });
+        }
+    }
+
+    /// The slot of the REQUEST with this id, if it is in the table.
+    pub(crate) fn by_wire_id(&self, id: u64) -> Option<u32> {
+        let at = self.ring.binary_search_by_key(&id, |&(id, _)| id).ok()?;
+        let &(_, slot) = self.ring.get(at)?;
+        self.slots.get(slot as usize).filter(|serving| serving.id == id && !serving.one_way).map(|_| slot)
+    }
+
+    #[inline]
+    pub(crate) fn get(&mut self, slot: u32) -> Option<&mut Serving> {
+        self.slots.get_mut(slot as usize)
+    }
+
+    /// The call that the application names, while its handler runs.
+    #[inline]
+    pub(crate) fn find(&mut self, call: Served) -> Option<&mut Serving> {
+        self.slots
+            .get_mut(call.slot as usize)
+            .filter(|serving| serving.generation == call.generation && serving.running)
+    }
+
+    /// Gives a place back if the answer is out and the handler has stopped.
+    #[inline]
+    pub(crate) fn release(&mut self, slot: u32) {
+        if let Some(serving) = self.slots.get_mut(slot as usize)
+            && !serving.running
+            && serving.answered
+            && !serving.unwritten
+            && serving.id != 0
+        {
+            serving.id = 0;
+            serving.generation = serving.generation.wrapping_add(1);
+            self.held = self.held.saturating_sub(serving.held as usize);
+            serving.held = 0;
+            if serving.one_way {
+                self.one_ways = self.one_ways.saturating_sub(1);
+            } else {
+                self.requests = self.requests.saturating_sub(1);
+                self.admitted = self.admitted.saturating_sub(u32::from(serving.admitted));
+            }
+            if serving.buf.capacity() > KEEP {
+                serving.buf = Vec::new();
+            }
+            self.free.push(slot);
+        }
+    }
+
+    /// Every slot number, for the end of the connection.
+    pub(crate) fn slots(&self) -> u32 {
+        u32::try_from(self.slots.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Gives memory back on an idle line.
+    pub(crate) fn shrink(&mut self) {
+        for serving in self.slots.iter_mut().filter(|serving| serving.id == 0) {
+            serving.buf = Vec::new();
+        }
+        if self.requests == 0 {
+            self.ring = VecDeque::new();
+        }
+    }
+}

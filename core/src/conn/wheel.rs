@@ -1,0 +1,289 @@
+//! Deadlines of many calls: a hierarchical timing wheel over slot numbers.
+//!
+//! Insert and remove are O(1) for any pattern of deadlines, so a peer that picks odd ones gains nothing; a binary
+//! heap would cost it O(log n) and a sorted list O(n). The lists are threaded through one array of nodes, indexed by
+//! the slot of the call. The wheel allocates nothing until the first deadline comes, and `release` gives it all back.
+//! (Varghese and Lauck, "Hashed and hierarchical timing wheels", 1987.)
+
+use alloc::{boxed::Box, vec::Vec};
+
+use crate::time::{MILLISECOND, NEVER};
+
+/// Levels of 64 buckets each; the lowest level's bucket is one millisecond, the range 4.6 hours. A deadline beyond
+/// the range waits in the last bucket and is put back from there.
+const LEVELS: usize = 4;
+const BITS: u32 = 6;
+const BUCKETS: usize = 64;
+const RANGE: u64 = 1 << 24;
+const NONE: u32 = u32::MAX;
+
+#[derive(Clone, Copy)]
+struct Node {
+    tick: u64,
+    prev: u32,
+    next: u32,
+    /// Level × 64 + bucket, or `NONE` if the node is in no list.
+    bucket: u32,
+}
+
+const IDLE: Node = Node { tick: 0, prev: NONE, next: NONE, bucket: NONE };
+
+struct Inner {
+    /// The last tick that was expired.
+    now: u64,
+    occupied: [u64; LEVELS],
+    heads: [u32; LEVELS * BUCKETS],
+    nodes: Vec<Node>,
+}
+
+/// The wheel. Resolution is a millisecond: a deadline fires at most that much late, and never early.
+#[derive(Default)]
+pub(crate) struct Wheel {
+    inner: Option<Box<Inner>>,
+    armed: u32,
+}
+
+impl Wheel {
+    /// Arms `key` for `deadline`. A key that is armed already is moved.
+    #[inline]
+    pub(crate) fn insert(&mut self, key: u32, deadline: u64, now: u64) {
+        if deadline == NEVER {
+            return self.remove(key);
+        }
+        let inner = self.inner.get_or_insert_with(|| {
+            let now = now / MILLISECOND;
+            Box::new(Inner { now, occupied: [0; LEVELS], heads: [NONE; LEVELS * BUCKETS], nodes: Vec::new() })
+        });
+        if self.armed == 0 {
+            // Nothing is armed, so nothing can be passed over.
+            inner.now = now / MILLISECOND;
+        }
+        if inner.unlink(key) {
+            self.armed -= 1;
+        }
+        inner.link(key, deadline.div_ceil(MILLISECOND));
+        self.armed += 1;
+    }
+
+    /// Disarms `key`, if it is armed.
+    #[inline]
+    pub(crate) fn remove(&mut self, key: u32) {
+        if let Some(inner) = &mut self.inner
+            && inner.unlink(key)
+        {
+            self.armed -= 1;
+        }
+    }
+
+    /// When `expire` has something to do next. A coarse bucket may only have to be spread over finer ones then.
+    #[inline]
+    pub(crate) fn next(&self) -> u64 {
+        if self.armed == 0 {
+            return NEVER;
+        }
+        match self.inner.as_ref().and_then(|inner| inner.first()) {
+            Some((_, tick)) => tick.saturating_mul(MILLISECOND),
+            None => NEVER,
+        }
+    }
+
+    /// Disarms every key whose deadline is not after `now` and hands it to `expired`.
+    pub(crate) fn expire(&mut self, now: u64, mut expired: impl FnMut(u32)) {
+        let Some(inner) = &mut self.inner else { return };
+        let now = now / MILLISECOND;
+        while self.armed > 0
+            && let Some((bucket, tick)) = inner.first()
+            && tick <= now
+        {
+            inner.now = inner.now.max(tick);
+            let mut key = inner.empty(bucket);
+            while let Some(node) = inner.nodes.get_mut(key as usize) {
+                let (due, next) = (node.tick, node.next);
+                *node = IDLE;
+                if due <= inner.now {
+                    self.armed -= 1;
+                    expired(key);
+                } else {
+                    inner.link(key, due);
+                }
+                key = next;
+            }
+        }
+        inner.now = inner.now.max(now);
+    }
+
+    /// Gives the memory back if nothing is armed.
+    pub(crate) fn release(&mut self) {
+        if self.armed == 0 {
+            self.inner = None;
+        }
+    }
+}
+
+impl Inner {
+    #[inline]
+    fn link(&mut self, key: u32, tick: u64) {
+        let place = tick.clamp(self.now, self.now.saturating_add(RANGE - 1));
+        let distance = (self.now ^ place) | (BUCKETS as u64 - 1);
+        let level = ((63 - distance.leading_zeros()) / BITS).min(LEVELS as u32 - 1);
+        let index = (place >> (level * BITS)) & (BUCKETS as u64 - 1);
+        // Below 4 × 64 by the two lines above.
+        #[allow(clippy::cast_possible_truncation)]
+        let bucket = level * BUCKETS as u32 + index as u32;
+        if self.nodes.len() <= key as usize {
+            self.nodes.resize(key as usize + 1, IDLE);
+        }
+        let Some(head) = self.heads.get_mut(bucket as usize) else { return };
+        let next = core::mem::replace(head, key);
+        if let Some(node) = self.nodes.get_mut(next as usize) {
+            node.prev = key;
+        }
+        if let Some(node) = self.nodes.get_mut(key as usize) {
+            *node = Node { tick, prev: NONE, next, bucket };
+        }
+        if let Some(occupied) = self.occupied.get_mut(level as usize) {
+            *occupied |= 1 << index;
+        }
+    }
+
+    /// Takes `key` out of its list; whether it was in one.
+    #[inline]
+    fn unlink(&mut self, key: u32) -> bool {
+        let Some(node) = self.nodes.get_mut(key as usize) else { return false };
+        if node.bucket == NONE {
+            return false;
+        }
+        let Node { prev, next, bucket, .. } = core::mem::replace(node, IDLE);
+        if let Some(node) = self.nodes.get_mut(next as usize) {
+            node.prev = prev;
+        }
+        if let Some(node) = self.nodes.get_mut(prev as usize) {
+            node.next = next;
+        } else if let Some(head) = self.heads.get_mut(bucket as usize) {
+            *head = next;
+            if next == NONE {
+                self.vacate(bucket);
+            }
+        }
+        true
+    }
+
+    /// Detaches a bucket's list and returns its first key.
+    fn empty(&mut self, bucket: u32) -> u32 {
+        self.vacate(bucket);
+        self.heads.get_mut(bucket as usize).map_or(NONE, |head| core::mem::replace(head, NONE))
+    }
+
+    fn vacate(&mut self, bucket: u32) {
+        if let Some(occupied) = self.occupied.get_mut(bucket as usize / BUCKETS) {
+            *occupied &= !(1 << (bucket % BUCKETS as u32));
+        }
+    }
+
+    /// The bucket that comes up first, and the tick at which it does. Whatever lies on a level is due before all that
+    /// lies on a higher one, because the level is the highest digit in which a deadline differs from the present.
+    #[inline]
+    fn first(&self) -> Option<(u32, u64)> {
+        let mut shift = 0;
+        for (level, &occupied) in (0u32..).zip(&self.occupied) {
+            if occupied != 0 {
+                let lap = BUCKETS as u64;
+                let here = (self.now >> shift) & (lap - 1);
+                // On the lowest level the present bucket may be due; above it, it can only mean the next lap.
+                let skip = u64::from(shift > 0);
+                let from = u32::try_from((here + skip) % lap).unwrap_or(0);
+                let ahead = u64::from(occupied.rotate_right(from).trailing_zeros()) + skip;
+                let index = (here + ahead) % lap;
+                let at = ((self.now >> shift) & !(lap - 1)) + here + ahead;
+                #[allow(clippy::cast_possible_truncation)]
+                return Some((level * BUCKETS as u32 + index as u32, at << shift));
+            }
+            shift += BITS;
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+    use alloc::{collections::BTreeMap, vec::Vec};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn an_idle_wheel_takes_no_memory_and_never_fires() {
+        let mut wheel = Wheel::default();
+        assert_eq!(wheel.next(), NEVER);
+        wheel.insert(3, 5 * MILLISECOND, 0);
+        wheel.remove(3);
+        assert_eq!(wheel.next(), NEVER);
+        wheel.release();
+        assert!(wheel.inner.is_none());
+    }
+
+    #[test]
+    fn a_deadline_fires_late_by_a_millisecond_at_most_and_never_early() {
+        let mut wheel = Wheel::default();
+        wheel.insert(0, 1_000_001, 0);
+        let mut fired = Vec::new();
+        wheel.expire(1_999_999, |key| fired.push(key));
+        assert!(fired.is_empty());
+        wheel.expire(2_000_000, |key| fired.push(key));
+        assert_eq!(fired, [0]);
+    }
+
+    proptest! {
+        /// The wheel against a sorted map: same keys, same order of time, and it never asks to be woken for nothing
+        /// without getting closer.
+        #[test]
+        fn agrees_with_a_sorted_map(
+            start in 0u64..1 << 40,
+            steps in proptest::collection::vec((0u32..40, 0u64..60_000_000, 0u64..40_000, 0u8..4), 1..120),
+        ) {
+            let mut wheel = Wheel::default();
+            let mut model: BTreeMap<u32, u64> = BTreeMap::new();
+            let mut now = start;
+            for (key, after, pass, what) in steps {
+                match what {
+                    0 | 1 => {
+                        let deadline = now + after * if what == 0 { MILLISECOND } else { 1_000 };
+                        wheel.insert(key, deadline, now);
+                        model.insert(key, deadline);
+                    }
+                    2 => {
+                        wheel.remove(key);
+                        model.remove(&key);
+                    }
+                    _ => {}
+                }
+                now += pass * MILLISECOND;
+                let mut fired = Vec::new();
+                wheel.expire(now, |key| fired.push(key));
+                fired.sort_unstable();
+                let due: Vec<u32> = model.iter().filter(|(_, at)| at.div_ceil(MILLISECOND) <= now / MILLISECOND).map(|(key, _)| *key).collect();
+                prop_assert_eq!(&fired, &due);
+                for key in due {
+                    model.remove(&key);
+                }
+                prop_assert!(wheel.next() > now);
+                if let Some(first) = model.values().min() {
+                    prop_assert!(wheel.next() <= first.div_ceil(MILLISECOND) * MILLISECOND);
+                } else {
+                    prop_assert_eq!(wheel.next(), NEVER);
+                }
+            }
+            // Following its own wake-ups it reaches everything, in few steps.
+            let mut steps = 0;
+            while wheel.next() != NEVER {
+                now = wheel.next();
+                wheel.expire(now, |key| { model.remove(&key); });
+                steps += 1;
+                prop_assert!(steps < 2_000);
+            }
+            prop_assert!(model.is_empty());
+        }
+    }
+}
