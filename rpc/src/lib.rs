@@ -1,1 +1,43 @@
-//! placeholder
+//! Tieline: RPC for the long connections between the nodes of a cluster.
+//!
+//! This crate is what every runtime shares: [`Client`], [`Server`], the handler's [`Context`], and the driver that
+//! turns one connection of [`tieline_core`]. You do not need to name it: an adapter crate such as `tieline-tokio`
+//! re-exports all of it, with the runtime filled in.
+//!
+//! | to | start at |
+//! |---|---|
+//! | call a node | [`Client`], [`Peer`], [`Call`] |
+//! | serve calls | [`Server`], [`Context`] |
+//! | understand an error | [`CallError`], and [`Ran`]: did the call run? |
+//! | write an adapter for another runtime | [`Runtime`], [`Io`], [`Time`], [`Listener`] |
+//!
+//! Both ends of a connection are equals: a server calls its client with the same [`Peer`] that a client calls a server
+//! with, on the same connection.
+#![forbid(unsafe_code)]
+
+mod call;
+mod client;
+mod driver;
+mod error;
+mod handler;
+mod link;
+mod peer;
+mod registry;
+mod runtime;
+mod server;
+mod services;
+mod tasks;
+
+pub use call::Call;
+pub use client::{Client, ClientBuilder};
+pub use error::{CallError, ConnectError, Error, ListenError};
+pub use handler::Context;
+pub use peer::Peer;
+pub use runtime::{BoxFuture, Clock, Io, Listener, Runtime, Time};
+pub use server::{Decision, Server, ServerBuilder};
+pub use services::Services;
+pub use tieline_core::{
+    Instant,
+    conn::{Answer, By, CheckingIn, Closed, Limits, Outbox, PeerInfo, Stats},
+    wire::{Class, Metadata, Ran, Retry, Status},
+};

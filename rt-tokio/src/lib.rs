@@ -1,1 +1,69 @@
-//! placeholder
+//! Tieline on tokio.
+//!
+//! ```
+//! use tieline_tokio::{Client, Server};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let server = Server::builder("node-2")
+//!     .method("demo.Text/Upper", |_cx, body| async move { Ok(body.to_ascii_uppercase()) })
+//!     .listen("127.0.0.1:0")
+//!     .await?;
+//!
+//! let client = Client::connect(server.address()).await?;
+//! let answer = client.call("demo.Text/Upper", "hello").await?;
+//! assert_eq!(answer.payload, "HELLO");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Everything else is the `tieline` crate, re-exported here: see [`Client`], [`Server`], [`Peer`], [`CallError`].
+//! Connections set TCP_NODELAY, TCP_NOTSENT_LOWAT and, once checked in, TCP_USER_TIMEOUT.
+#![forbid(unsafe_code)]
+
+mod tcp;
+mod timer;
+
+use std::{future::Future, io, sync::Arc};
+
+pub use tieline::*;
+
+pub use self::{
+    tcp::{Tcp, TcpListener},
+    timer::Timer,
+};
+
+/// A client on tokio; see [`tieline::Client`].
+pub type Client = tieline::Client<Tokio>;
+/// A server on tokio; see [`tieline::Server`].
+pub type Server = tieline::Server<Tokio>;
+
+/// The tokio runtime: the one in whose context a client or a server is made.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Tokio;
+
+impl Runtime for Tokio {
+    type Io = Tcp;
+    type Time = Timer;
+    type Listener = TcpListener;
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::new(timer::TokioClock)
+    }
+
+    fn time(&self) -> Timer {
+        Timer::default()
+    }
+
+    fn spawn(&self, task: BoxFuture<()>) {
+        tokio::spawn(task);
+    }
+
+    fn connect(&self, address: &str) -> impl Future<Output = io::Result<Tcp>> + Send {
+        Tcp::connect(address.to_owned())
+    }
+
+    fn listen(&self, address: &str) -> impl Future<Output = io::Result<TcpListener>> + Send {
+        TcpListener::bind(address.to_owned())
+    }
+}

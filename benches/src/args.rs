@@ -1,0 +1,108 @@
+//! The command line: words, and flags with or without a value.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use crate::error::{Failure, Result};
+
+/// What was written behind the name of the program. Each reader takes what it knows; [`Args::end`]
+/// refuses the rest, so that a misspelt flag is never silently a default.
+#[derive(Debug, Default)]
+pub(crate) struct Args {
+    words: std::collections::VecDeque<String>,
+    flags: BTreeMap<String, Option<String>>,
+}
+
+impl Args {
+    /// `switches` are the flags that have no value.
+    pub(crate) fn parse(args: impl IntoIterator<Item = String>, switches: &[&str]) -> Result<Self> {
+        let mut parsed = Self::default();
+        let mut args = args.into_iter();
+        while let Some(arg) = args.next() {
+            if !arg.starts_with("--") {
+                parsed.words.push_back(arg);
+                continue;
+            }
+            let value = if switches.contains(&arg.as_str()) {
+                None
+            } else {
+                let missing = || Failure::new(format!("{arg} needs a value"));
+                Some(args.next().ok_or_else(missing)?)
+            };
+            if parsed.flags.insert(arg.clone(), value).is_some() {
+                return Err(Failure::new(format!("{arg} is given twice")));
+            }
+        }
+        Ok(parsed)
+    }
+
+    /// The next word.
+    pub(crate) fn word(&mut self) -> Option<String> {
+        self.words.pop_front()
+    }
+
+    /// The next word, which must be there.
+    pub(crate) fn required(&mut self, what: &str) -> Result<String> {
+        self.word().ok_or_else(|| Failure::new(format!("{what} is missing")))
+    }
+
+    /// Whether this switch is given.
+    pub(crate) fn switch(&mut self, name: &str) -> bool {
+        self.flags.remove(name).is_some()
+    }
+
+    /// The value of a flag, if it is given.
+    pub(crate) fn value<T: FromStr>(&mut self, name: &str) -> Result<Option<T>> {
+        match self.flags.remove(name).flatten() {
+            None => Ok(None),
+            Some(text) => parse(name, &text).map(Some),
+        }
+    }
+
+    /// Refuses what nobody took.
+    pub(crate) fn end(self) -> Result<()> {
+        let rest: Vec<_> = self.words.into_iter().chain(self.flags.into_keys()).collect();
+        if rest.is_empty() {
+            Ok(())
+        } else {
+            Err(Failure::new(format!("not understood: {}", rest.join(" "))))
+        }
+    }
+}
+
+/// Reads one value, and names it if it cannot be read.
+pub(crate) fn parse<T: FromStr>(name: &str, text: &str) -> Result<T> {
+    text.parse().map_err(|_| Failure::new(format!("{name} cannot be {text:?}")))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn args(line: &str) -> Result<Args> {
+        Args::parse(line.split_whitespace().map(str::to_owned), &["--json"])
+    }
+
+    #[test]
+    fn words_switches_and_values() {
+        let mut args = args("spin --json raw-header --seconds 1.5 7").unwrap();
+        assert_eq!(args.required("a command").unwrap(), "spin");
+        assert!(args.switch("--json"));
+        assert_eq!(args.value::<f64>("--seconds").unwrap(), Some(1.5));
+        assert_eq!(args.value::<u64>("--rate").unwrap(), None);
+        assert_eq!(args.word().as_deref(), Some("raw-header"));
+        assert_eq!(args.word().as_deref(), Some("7"));
+        args.end().unwrap();
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused() {
+        assert!(args("--seconds").is_err());
+        assert!(args("--rate 1 --rate 2").is_err());
+        assert!(args("--rate x").unwrap().value::<u64>("--rate").is_err());
+        assert!(args("word").unwrap().end().is_err());
+        assert!(args("--sekonds 1").unwrap().end().is_err());
+    }
+}

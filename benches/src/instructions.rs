@@ -1,0 +1,186 @@
+//! Exact instruction counts, by callgrind: of N and of 2N calls. The difference, divided by N, is what
+//! one call costs; starting, connecting and ending cancel out.
+//!
+//! Inside one process the count is the same on every run. A server or client over a socket also has
+//! batches that differ from run to run, so its count moves by a few per cent.
+
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+
+use crate::args::Args;
+use crate::error::{Context, Failure, Result};
+use crate::process::{Server, myself};
+use crate::spin::Spin;
+use crate::targets::Target;
+
+/// Calls of the shorter run.
+const CALLS: u64 = 20_000;
+/// Calls in flight where a socket is between the two sides.
+const IN_FLIGHT: &str = "128";
+
+/// What can be counted.
+#[derive(Clone, Copy)]
+enum Subject {
+    Spin(&'static Spin),
+    Server(Target),
+    Client(Target),
+}
+
+impl Subject {
+    fn all() -> impl Iterator<Item = Self> {
+        let targets = Target::ALL
+            .into_iter()
+            .filter(|target| target.multiplexes())
+            .flat_map(|target| [Self::Server(target), Self::Client(target)]);
+        Spin::ALL.iter().map(Self::Spin).chain(targets)
+    }
+
+    fn name(self) -> String {
+        match self {
+            Self::Spin(spin) => spin.label.to_owned(),
+            Self::Server(target) => format!("server:{}", target.name()),
+            Self::Client(target) => format!("client:{}", target.name()),
+        }
+    }
+
+    fn what(self) -> &'static str {
+        match self {
+            Self::Spin(spin) => spin.what,
+            Self::Server(_) => "the whole server process",
+            Self::Client(_) => "the whole load process, load generator included",
+        }
+    }
+
+    /// Instructions of a run of `calls`, start and end included.
+    fn count(self, calls: u64) -> Result<u64> {
+        let calls = calls.to_string();
+        match self {
+            Self::Spin(spin) => run(callgrind()?.args(["spin", spin.label, &calls])),
+            Self::Client(target) => {
+                let server = Server::start(target)?;
+                run(callgrind()?.args(load(target, server.address, &calls)))
+            }
+            Self::Server(target) => {
+                let mut command = callgrind()?;
+                command.stderr(Stdio::piped());
+                let server = Server::start_under(command, target)?;
+                let load = Command::new(myself()?)
+                    .args(load(target, server.address, &calls))
+                    .stdout(Stdio::null())
+                    .status()?;
+                let (_, text) = server.stop()?;
+                if !load.success() {
+                    return Err(Failure::new(format!("the load on {} failed", self.name())));
+                }
+                collected(&text)
+            }
+        }
+    }
+
+    fn a_call(self) -> Result<f64> {
+        let (single, double) = (self.count(CALLS)?, self.count(2 * CALLS)?);
+        Ok(double.saturating_sub(single) as f64 / CALLS as f64)
+    }
+}
+
+fn load(target: Target, address: SocketAddr, calls: &str) -> Vec<String> {
+    let address = address.to_string();
+    ["load", "--target", target.name(), "--address", &address]
+        .into_iter()
+        .chain(["--calls", calls, "--in-flight", IN_FLIGHT, "--json"])
+        .map(str::to_owned)
+        .collect()
+}
+
+/// This program under callgrind; its arguments are to be added.
+fn callgrind() -> Result<Command> {
+    let mut command = Command::new("valgrind");
+    command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(myself()?);
+    Ok(command)
+}
+
+fn run(command: &mut Command) -> Result<u64> {
+    let output = command.stdin(Stdio::null()).output().context("valgrind")?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        return Err(Failure::new(format!("valgrind failed:\n{text}")));
+    }
+    collected(&text)
+}
+
+/// The number in callgrind's line `==PID== Collected : NUMBER`.
+fn collected(text: &str) -> Result<u64> {
+    text.lines()
+        .filter_map(|line| line.split_once("Collected :"))
+        .find_map(|(_, number)| number.trim().parse().ok())
+        .ok_or_else(|| Failure::new(format!("callgrind told no count:\n{text}")))
+}
+
+/// The version of valgrind, if it is there.
+pub(crate) fn valgrind() -> Option<String> {
+    let output = Command::new("valgrind").arg("--version").output().ok()?;
+    let version = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| version.trim().to_owned())
+}
+
+/// How to get what is missing.
+pub(crate) const NO_VALGRIND: &str = "instruction counts need valgrind, which is not here. To install it: \
+     `apt-get install valgrind` (Debian, Ubuntu), `dnf install valgrind` (Fedora), `pacman -S valgrind` (Arch)";
+
+/// `instructions [NAME…]`: a table of the named subjects, or of all.
+pub(crate) fn command(mut args: Args) -> Result<()> {
+    let mut subjects = Vec::new();
+    while let Some(name) = args.word() {
+        let subject = Subject::all().find(|subject| subject.name() == name).ok_or_else(|| {
+            let known: Vec<_> = Subject::all().map(Subject::name).collect();
+            Failure::new(format!("nothing to count is {name:?}; there are {}", known.join(", ")))
+        })?;
+        subjects.push(subject);
+    }
+    args.end()?;
+    if valgrind().is_none() {
+        return Err(Failure::new(NO_VALGRIND));
+    }
+    if subjects.is_empty() {
+        subjects.extend(Subject::all());
+    }
+    print(&subjects)
+}
+
+/// All of them, as the last part of `table`.
+pub(crate) fn print_all() -> Result<()> {
+    print(&Subject::all().collect::<Vec<_>>())
+}
+
+fn print(subjects: &[Subject]) -> Result<()> {
+    println!("| counted | instructions a call | what |");
+    println!("|---|---|---|");
+    for subject in subjects {
+        let count = subject.a_call()?;
+        println!("| {} | {count:.0} | {} |", subject.name(), subject.what());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn the_count_is_read_from_what_callgrind_says() {
+        let text = "==7== Events    : Ir\n==7== Collected : 123456\n==7== \n==7== I   refs:      123,456\n";
+        assert_eq!(collected(text).unwrap(), 123_456);
+        assert!(collected("==7== no counts").is_err());
+    }
+
+    #[test]
+    fn every_subject_has_a_name_of_its_own() {
+        let mut names: Vec<_> = Subject::all().map(Subject::name).collect();
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all);
+    }
+}

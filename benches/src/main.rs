@@ -1,0 +1,75 @@
+//! Benches of Tieline beside the raw limits of the machine. `README.md` says what is measured and how.
+//!
+//! Bottom up: [`frame`] and [`buffer`] are what the hand-written baselines share, [`targets`] are the
+//! baselines, [`load`] drives and measures them, [`process`] puts server and load on a core each, and
+//! [`table`] and [`instructions`] make the figures that are published.
+// This is a command: what it prints is its result.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod args;
+mod buffer;
+mod commands;
+mod error;
+mod frame;
+mod instructions;
+mod load;
+mod machine;
+mod process;
+mod spin;
+mod stats;
+mod sys;
+mod table;
+mod targets;
+
+use std::process::ExitCode;
+
+use args::Args;
+use error::{Failure, Result};
+
+const HELP: &str = "\
+tieline-benches COMMAND
+
+  table [--quick] [--rounds N] [--seconds S]
+      every target under every load, with ratios, as a Markdown table; --quick: one round
+  load --target TARGET [--payload OCTETS] [--connections N] [--in-flight N]
+       [--mode closed|open] [--rate CALLS_A_SECOND] [--seconds S] [--warmup S] [--calls N]
+       [--address ADDRESS [--server-pid PID]] [--core N] [--json]
+      one run; starts the server itself unless --address is given
+  serve TARGET [--listen ADDRESS] [--core N]
+      a server; prints `listening ADDRESS`, ends when stdin ends
+  instructions [NAME…]
+      instructions a call, by callgrind
+  spin LABEL N
+      N round trips inside this process, for callgrind or a profiler
+  help";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("tieline-benches: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let mut args = Args::parse(std::env::args().skip(1), &["--quick", "--json", "--help"])?;
+    if args.switch("--help") {
+        println!("{HELP}");
+        return Ok(());
+    }
+    match args.word().as_deref() {
+        Some("table") => table::command(args),
+        Some("load") => commands::load(args),
+        Some("serve") => commands::serve(args),
+        Some("instructions") => instructions::command(args),
+        Some("spin") => commands::spin(args),
+        Some("help") => {
+            println!("{HELP}");
+            Ok(())
+        }
+        Some(other) => Err(Failure::new(format!("no command {other:?}\n{HELP}"))),
+        None => Err(Failure::new(HELP)),
+    }
+}

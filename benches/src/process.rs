@@ -1,0 +1,113 @@
+//! The two processes of a run: the server on one core, the load on another.
+
+use std::convert::Infallible;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::thread;
+
+use crate::error::{Context, Failure, Result};
+use crate::sys;
+use crate::targets::Target;
+
+/// The core of the server, unless another is asked for.
+pub(crate) const SERVER_CORE: usize = 0;
+/// The core of the load.
+pub(crate) const LOAD_CORE: usize = 1;
+
+/// This program, to be started again as server or as load.
+pub(crate) fn myself() -> Result<PathBuf> {
+    std::env::current_exe().context("the path of this program")
+}
+
+/// Binds this process to `core`. A machine without that core is measured unpinned, and told so.
+pub(crate) fn pin(core: usize) {
+    if let Err(error) = sys::pin(core) {
+        eprintln!("tieline-benches: not pinned to core {core}: {error}");
+    }
+}
+
+/// Is the server process: says where it listens, then serves until stdin ends.
+pub(crate) fn serve(target: Target, listen: SocketAddr, core: usize) -> Result<Infallible> {
+    pin(core);
+    let listener = TcpListener::bind(listen).context("listen")?;
+    let address = listener.local_addr()?;
+    thread::Builder::new().spawn(|| {
+        // Whoever started this process holds the other end: if it goes, so does the server.
+        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        std::process::exit(0);
+    })?;
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "listening {address}")?;
+    stdout.flush()?;
+    drop(stdout);
+    target.serve(listener)
+}
+
+/// A server process that this process has started. It ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Server {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: BufReader<ChildStdout>,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+}
+
+impl Server {
+    /// Starts the server of `target` on the server's core.
+    pub(crate) fn start(target: Target) -> Result<Self> {
+        Self::start_under(Command::new(myself()?), target)
+    }
+
+    /// The same by `command`, which may run it inside of something: the arguments are added to it.
+    pub(crate) fn start_under(mut command: Command, target: Target) -> Result<Self> {
+        let mut child = command
+            .args(["serve", target.name()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("start the server")?;
+        let stdin = child.stdin.take();
+        let stdout = child.stdout.take();
+        let stdout = stdout.ok_or_else(|| Failure::new("a server without output"))?;
+        let mut server = Self {
+            child,
+            stdin,
+            stdout: BufReader::new(stdout),
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+        };
+        let mut line = String::new();
+        server.stdout.read_line(&mut line)?;
+        server.address = line
+            .trim()
+            .strip_prefix("listening ")
+            .and_then(|address| address.parse().ok())
+            .ok_or_else(|| Failure::new(format!("the server of {} did not start", target.name())))?;
+        Ok(server)
+    }
+
+    /// The number of the process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends the server and waits for it. Returns what it wrote to stderr, if that was piped.
+    pub(crate) fn stop(mut self) -> Result<(ExitStatus, String)> {
+        drop(self.stdin.take());
+        let mut text = String::new();
+        if let Some(mut stderr) = self.child.stderr.take() {
+            stderr.read_to_string(&mut text)?;
+        }
+        Ok((self.child.wait()?, text))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.stdin.take());
+        // Nothing is left to be told if it cannot be waited for.
+        let _ = self.child.wait();
+    }
+}

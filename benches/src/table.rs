@@ -1,0 +1,259 @@
+//! The one command: every row for every target, in turns, as a table with ratios.
+//!
+//! A shared machine drifts by a third within an hour. So no target is measured at a stretch: each round
+//! gives every target of a row a short slice, directly one after the other and in another order than the
+//! round before. A ratio is taken within a round; what is printed is the median of the rounds.
+
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use crate::args::Args;
+use crate::error::{Failure, Result};
+use crate::instructions;
+use crate::load::Report;
+use crate::machine::{self, Bystanders};
+use crate::process::{LOAD_CORE, SERVER_CORE, myself};
+use crate::stats::{median, ratio, spread};
+use crate::targets::Target;
+
+/// One kind of load.
+struct Row {
+    label: &'static str,
+    payload: usize,
+    connections: usize,
+    in_flight: usize,
+    /// The core of the load process. On the server's core nothing has to be woken on another one, which
+    /// on a virtual machine can cost more than all the rest of a call.
+    core: usize,
+}
+
+const ROWS: [Row; 7] = [
+    Row::new("64 B, 1 in flight", 64, 1, 1),
+    Row { core: SERVER_CORE, ..Row::new("64 B, 1 in flight, both on one core", 64, 1, 1) },
+    Row::new("64 B, 128 in flight", 64, 1, 128),
+    Row::new("64 B, 1024 in flight", 64, 1, 1024),
+    Row::new("64 B, 16 connections × 64", 64, 16, 64),
+    Row::new("64 KiB, 16 in flight", 64 * 1024, 1, 16),
+    Row::new("1 MiB, 16 in flight", 1024 * 1024, 1, 16),
+];
+
+impl Row {
+    const fn new(label: &'static str, payload: usize, connections: usize, in_flight: usize) -> Self {
+        Self { label, payload, connections, in_flight, core: LOAD_CORE }
+    }
+
+    fn targets(&self) -> Vec<Target> {
+        let single = self.connections * self.in_flight == 1;
+        let mut targets = Target::ALL.to_vec();
+        targets.retain(|target| single || target.multiplexes());
+        targets
+    }
+
+    /// One slice, in processes of its own.
+    fn slice(&self, target: Target, seconds: f64) -> Result<Report> {
+        let numbers = [self.payload, self.connections, self.in_flight, self.core];
+        let [payload, connections, in_flight, core] = &numbers.map(|number| number.to_string());
+        let output = Command::new(myself()?)
+            .args(["load", "--json", "--target", target.name()])
+            .args(["--payload", payload])
+            .args(["--connections", connections, "--in-flight", in_flight, "--core", core])
+            .args(["--warmup", "0.25", "--seconds", &seconds.to_string()])
+            .stderr(Stdio::inherit())
+            .output()?;
+        let failed = || Failure::new(format!("{}: the slice of {} failed", self.label, target.name()));
+        if !output.status.success() {
+            return Err(failed());
+        }
+        let line = String::from_utf8(output.stdout).map_err(|_| failed())?;
+        Report::from_json(line.trim())
+    }
+}
+
+/// The rounds of one target in one row.
+struct Rounds {
+    target: Target,
+    reports: Vec<Report>,
+}
+
+impl Rounds {
+    fn of(&self, figure: impl Fn(&Report) -> f64) -> Vec<f64> {
+        self.reports.iter().map(figure).collect()
+    }
+}
+
+/// `table [--quick] [--rounds N] [--seconds S]`
+pub(crate) fn command(mut args: Args) -> Result<()> {
+    let quick = args.switch("--quick");
+    let rounds: u32 = args.value("--rounds")?.unwrap_or(if quick { 1 } else { 5 });
+    let seconds: f64 = args.value("--seconds")?.unwrap_or(1.5);
+    args.end()?;
+    if rounds == 0 || !(0.1..=60.0).contains(&seconds) {
+        return Err(Failure::new("--rounds is at least 1, --seconds from 0.1 to 60"));
+    }
+
+    let start = Instant::now();
+    let machine = machine::describe();
+    let bystanders = Bystanders::watch()?;
+    let table = measure(rounds, seconds)?;
+    print(&machine, &table, rounds, seconds);
+    println!();
+    println!("{}", bystanders.describe()?);
+    println!();
+    for target in Target::ALL {
+        println!("- `{}`: {}", target.name(), target.description());
+    }
+    println!();
+    match instructions::valgrind() {
+        Some(version) => {
+            println!("Instructions a call, by {version}:\n");
+            instructions::print_all()?;
+        }
+        None => println!("{}", instructions::NO_VALGRIND),
+    }
+    eprintln!("took {:.0} s", start.elapsed().as_secs_f64());
+    Ok(())
+}
+
+fn measure(rounds: u32, seconds: f64) -> Result<Vec<(Row, Vec<Rounds>)>> {
+    let empty = |target| Rounds { target, reports: Vec::new() };
+    let mut table: Vec<(Row, Vec<Rounds>)> = ROWS
+        .into_iter()
+        .map(|row| {
+            let targets = row.targets().into_iter().map(empty).collect();
+            (row, targets)
+        })
+        .collect();
+    for round in 1..=rounds {
+        for (row, targets) in &mut table {
+            eprintln!("round {round} of {rounds}: {}", row.label);
+            for one in targets.iter_mut() {
+                one.reports.push(row.slice(one.target, seconds)?);
+            }
+            // Who was first is last in the next round; printing restores the order.
+            targets.rotate_left(1);
+        }
+    }
+    for (_, targets) in &mut table {
+        targets.sort_by_key(|one| Target::ALL.iter().position(|target| *target == one.target));
+    }
+    Ok(table)
+}
+
+fn print(machine: &[String], table: &[(Row, Vec<Rounds>)], rounds: u32, seconds: f64) {
+    for line in machine {
+        println!("{line}  ");
+    }
+    println!(
+        "echo, closed loop; median of {rounds} rounds of {seconds} s a target, targets in turns; spread: half of the range over the rounds  "
+    );
+    println!(
+        "CPU: user and system, of the whole process; the client's includes the load generator. \
+         Latency: of every call up to 16 in flight, else of one call in 16, since a look at the clock costs about 21 ns  "
+    );
+    println!("÷: calls/s as a part of that target's, in the same round; p50 ÷: less is better\n");
+    println!(
+        "| load | target | calls/s | spread | p50 µs | p99 µs | server CPU µs/call | client CPU µs/call \
+         | ÷ tokio-echo | ÷ epoll | p50 ÷ blocking |"
+    );
+    println!("|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
+    for (row, targets) in table {
+        for one in targets {
+            println!("| {} | {} |", row.label, cells(one, targets).join(" | "));
+        }
+    }
+}
+
+fn cells(one: &Rounds, row: &[Rounds]) -> Vec<String> {
+    let calls = |rounds: &Rounds| rounds.of(|report| report.calls_per_second);
+    let p50 = |rounds: &Rounds| rounds.of(|report| report.p50);
+    let against = |base: Target, figure: &dyn Fn(&Rounds) -> Vec<f64>| {
+        row.iter()
+            .find(|other| other.target == base)
+            .and_then(|other| ratio(&figure(one), &figure(other)))
+            .map_or("–".to_owned(), |ratio| format!("{ratio:.2}"))
+    };
+    let middle = |values: Vec<f64>, digits: usize| {
+        median(&values).map_or("–".to_owned(), |value| format!("{value:.digits$}"))
+    };
+    let server: Vec<f64> = one.reports.iter().filter_map(|report| report.server_cpu).collect();
+    vec![
+        one.target.name().to_owned(),
+        median(&calls(one)).map_or("–".to_owned(), short),
+        spread(&calls(one)).map_or("–".to_owned(), |spread| format!("±{:.0} %", spread * 100.0)),
+        middle(p50(one), 1),
+        middle(one.of(|report| report.p99), 1),
+        middle(server, 3),
+        middle(one.of(|report| report.client_cpu), 3),
+        against(Target::TokioEcho, &calls),
+        against(Target::Epoll, &calls),
+        against(Target::Blocking, &p50),
+    ]
+}
+
+/// Three digits and a unit.
+fn short(value: f64) -> String {
+    let (value, unit) = if value >= 1e6 {
+        (value / 1e6, " M")
+    } else if value >= 1e4 {
+        (value / 1e3, " k")
+    } else {
+        return format!("{value:.0}");
+    };
+    let digits = if value < 10.0 {
+        2
+    } else if value < 100.0 {
+        1
+    } else {
+        0
+    };
+    format!("{value:.digits$}{unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use super::*;
+
+    fn rounds(target: Target, figures: &[(f64, f64)]) -> Rounds {
+        let report = |&(calls_per_second, p50): &(f64, f64)| Report {
+            target: target.name().to_owned(),
+            payload: 64,
+            connections: 1,
+            in_flight: 1,
+            rate: None,
+            seconds: 1.0,
+            calls: 1,
+            calls_per_second,
+            latency_samples: 1,
+            sample_every: 1,
+            p50,
+            p99: p50,
+            p999: p50,
+            max: p50,
+            not_begun: 0,
+            server_cpu: None,
+            client_cpu: 0.1,
+        };
+        Rounds { target, reports: figures.iter().map(report).collect() }
+    }
+
+    #[test]
+    fn a_line_has_medians_and_ratios() {
+        let row = [
+            rounds(Target::Epoll, &[(100_000.0, 10.0), (50_000.0, 20.0), (90_000.0, 11.0)]),
+            rounds(Target::TokioEcho, &[(80_000.0, 12.0), (40_000.0, 24.0), (72_000.0, 13.2)]),
+        ];
+        let cells = cells(&row[1], &row);
+        assert_eq!(
+            cells,
+            ["tokio-echo", "72.0 k", "±28 %", "13.2", "13.2", "–", "0.100", "1.00", "0.80", "–"]
+        );
+    }
+
+    #[test]
+    fn numbers_are_short() {
+        let shown = [1_229.4, 61_234.0, 285_000.0, 2_851_223.0, 18_900_000.0].map(short);
+        assert_eq!(shown, ["1229", "61.2 k", "285 k", "2.85 M", "18.9 M"]);
+    }
+}

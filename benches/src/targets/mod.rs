@@ -1,0 +1,190 @@
+//! What is measured: each target is a server and a client of the same echo.
+//!
+//! A target whose client is asynchronous implements [`Caller`] and is driven by the common load
+//! generator; one whose client is a loop of its own brings its own driver and shares the meter.
+
+pub(crate) mod blocking;
+pub(crate) mod epoll;
+pub(crate) mod tokio_echo;
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::error::{Failure, Result};
+use crate::load::{Meter, Plan, tasks};
+
+/// The client side of an asynchronous target: one connection. Clones share the connection.
+pub(crate) trait Caller: Clone + Send + Sync + 'static {
+    /// One call: the payload goes out, the reply's payload comes back.
+    fn call(&self, payload: Bytes) -> impl Future<Output = Result<Bytes>> + Send;
+}
+
+/// All that can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    Epoll,
+    Blocking,
+    TokioEcho,
+}
+
+impl Target {
+    pub(crate) const ALL: [Self; 3] = [Self::Epoll, Self::Blocking, Self::TokioEcho];
+
+    /// The name on the command line and in the table.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Epoll => "epoll",
+            Self::Blocking => "blocking",
+            Self::TokioEcho => "tokio-echo",
+        }
+    }
+
+    pub(crate) fn from_name(name: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|target| target.name() == name).ok_or_else(|| {
+            let known: Vec<_> = Self::ALL.iter().map(|target| target.name()).collect();
+            Failure::new(format!("no target {name:?}; there are {}", known.join(", ")))
+        })
+    }
+
+    /// What it is, and what it does not do: printed below each table.
+    pub(crate) const fn description(self) -> &'static str {
+        match self {
+            Self::Epoll => {
+                "raw level-triggered epoll loops on both sides, frames coalesced, header checked, id echoed, body copied. \
+                 Not: tasks, callers that wait, check-in, methods, deadlines, heartbeats, cancelling, flow control, statistics"
+            }
+            Self::Blocking => {
+                "blocking sockets of the standard library, a thread a connection, one call in flight. \
+                 Not: all of the above, and no multiplexing either"
+            }
+            Self::TokioEcho => {
+                "hand-written coalescing echo on tokio's current_thread runtime: one task a connection on each side, callers as tasks, \
+                 replies matched by slot, a call can be dropped. \
+                 Not: check-in, methods, deadlines, heartbeats, cancelling at the server, handlers, flow control, statistics"
+            }
+        }
+    }
+
+    /// Whether it has more than one call in flight, and more than one connection.
+    pub(crate) const fn multiplexes(self) -> bool {
+        !matches!(self, Self::Blocking)
+    }
+
+    /// Serves on `listener` until the process ends.
+    pub(crate) fn serve(self, listener: TcpListener) -> Result<Infallible> {
+        match self {
+            Self::Epoll => Ok(epoll::serve(listener)?),
+            Self::Blocking => Ok(blocking::serve(&listener)?),
+            Self::TokioEcho => Ok(tokio_echo::serve(listener)?),
+        }
+    }
+
+    /// Runs the load of `plan` against the server at `address`, measured by `meter`.
+    pub(crate) fn drive(self, plan: &Plan, address: SocketAddr, meter: &Arc<Meter>) -> Result<()> {
+        match self {
+            Self::Epoll => epoll::drive(plan, address, meter),
+            Self::Blocking => blocking::drive(plan, address, meter),
+            Self::TokioEcho => tasks::drive(plan, meter, || tokio_echo::connect(address)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+
+    use super::*;
+    use crate::frame::{self, Kind};
+    use std::io::{ErrorKind, Read, Write};
+    use std::net::TcpStream;
+    use std::thread;
+    use std::time::Duration;
+
+    /// A server of its own, in a thread that ends with the test process, and a connection to it.
+    fn connect(target: Target) -> TcpStream {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || target.serve(listener));
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+    }
+
+    fn frames(kind: Kind, payloads: &[Vec<u8>]) -> Vec<u8> {
+        let mut out = Vec::new();
+        for (id, payload) in (1..).step_by(2).zip(payloads) {
+            frame::emit(&mut out, kind, id, payload).unwrap();
+        }
+        out
+    }
+
+    #[test]
+    fn servers_answer_input_that_comes_octet_by_octet() {
+        let payloads = [vec![1; 64], Vec::new(), (0..=255).collect()];
+        for target in Target::ALL {
+            let mut stream = connect(target);
+            for octet in frames(Kind::Request, &payloads) {
+                stream.write_all(&[octet]).unwrap();
+            }
+            let wanted = frames(Kind::Response, &payloads);
+            let mut seen = vec![0; wanted.len()];
+            stream.read_exact(&mut seen).unwrap();
+            assert_eq!(seen, wanted, "{}", target.name());
+        }
+    }
+
+    /// The first part is known to have been read alone: the answer to a whole frame before it came back.
+    #[test]
+    fn servers_answer_a_frame_that_is_cut_at_any_octet() {
+        let whole = frames(Kind::Request, &[vec![3; 20]]);
+        let answer = frames(Kind::Response, &[vec![3; 20]]);
+        for target in Target::ALL {
+            let mut stream = connect(target);
+            for cut in 0..whole.len() {
+                let (front, back) = whole.split_at(cut);
+                let mut seen = vec![0; answer.len()];
+                stream.write_all(&[&whole, front].concat()).unwrap();
+                stream.read_exact(&mut seen).unwrap();
+                assert_eq!(seen, answer, "{} before the cut at {cut}", target.name());
+                stream.write_all(back).unwrap();
+                stream.read_exact(&mut seen).unwrap();
+                assert_eq!(seen, answer, "{} after the cut at {cut}", target.name());
+            }
+        }
+    }
+
+    /// More than socket buffers hold: partial reads and writes on both sides, and no deadlock.
+    #[test]
+    fn servers_keep_order_when_the_socket_is_full() {
+        let payloads: Vec<Vec<u8>> = (0..40).map(|k| vec![k; 1 << 20]).collect();
+        for target in Target::ALL {
+            let stream = connect(target);
+            let mut writer = stream.try_clone().unwrap();
+            let requests = frames(Kind::Request, &payloads);
+            let sender = thread::spawn(move || writer.write_all(&requests));
+            let wanted = frames(Kind::Response, &payloads);
+            let mut seen = vec![0; wanted.len()];
+            (&stream).read_exact(&mut seen).unwrap();
+            sender.join().unwrap().unwrap();
+            assert!(seen == wanted, "{}", target.name());
+        }
+    }
+
+    #[test]
+    fn servers_cut_what_is_no_request() {
+        for target in Target::ALL {
+            let mut stream = connect(target);
+            stream.write_all(&frames(Kind::Response, &[vec![0; 64]])).unwrap();
+            match stream.read(&mut [0; 1]) {
+                Ok(0) => {}
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+                other => panic!("{}: {other:?}", target.name()),
+            }
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The commands as they are used: as processes.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpStream;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+fn program() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_tieline-benches"))
+}
+
+fn run(line: &str) -> Output {
+    program().args(line.split_whitespace()).output().unwrap()
+}
+
+fn report(line: &str) -> Value {
+    let output = run(line);
+    assert!(output.status.success(), "{line}: {output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn a_server_says_where_it_listens_and_ends_with_its_stdin() {
+    for target in ["epoll", "blocking", "tokio-echo"] {
+        let mut server =
+            program().args(["serve", target]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        let mut stdout = BufReader::new(server.stdout.take().unwrap());
+        stdout.read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("listening ").unwrap();
+        let mut stream = TcpStream::connect(address).unwrap();
+        drop(server.stdin.take());
+        assert!(server.wait().unwrap().success());
+        // Its sockets are gone with it.
+        assert!(matches!(stream.read(&mut [0]), Ok(0) | Err(_)));
+    }
+}
+
+#[test]
+fn every_target_makes_exactly_the_calls_that_it_is_told() {
+    for line in [
+        "--target blocking --calls 300",
+        "--target epoll --calls 3001 --connections 3 --in-flight 16",
+        "--target tokio-echo --calls 3001 --connections 3 --in-flight 16",
+        "--target epoll --calls 40 --in-flight 4 --payload 1000000",
+        "--target tokio-echo --calls 40 --in-flight 4 --payload 1000000",
+        "--target tokio-echo --calls 10 --payload 0",
+        "--target epoll --calls 10 --payload 0",
+    ] {
+        let report = report(&format!("load --json {line}"));
+        let calls = line.split(' ').skip_while(|word| *word != "--calls").nth(1);
+        assert_eq!(report["calls"].to_string(), calls.unwrap(), "{line}");
+        assert!(report["client_cpu_us_per_call"].as_f64().unwrap() > 0.0);
+        assert!(report["server_cpu_us_per_call"].as_f64().unwrap() > 0.0);
+    }
+}
+
+#[test]
+fn an_open_loop_has_one_latency_a_ticket() {
+    for target in ["epoll", "blocking", "tokio-echo"] {
+        let report = report(&format!(
+            "load --json --target {target} --mode open --rate 500 --seconds 0.4 --warmup 0.1"
+        ));
+        assert_eq!(report["latency_samples"], 200, "{target}");
+        assert_eq!(report["rate"], 500);
+        assert!(report["p50_us"].as_f64().unwrap() <= report["max_us"].as_f64().unwrap());
+    }
+}
+
+#[test]
+fn a_spin_ends() {
+    assert!(run("spin raw-header 1000").status.success());
+}
+
+#[test]
+fn what_cannot_be_done_is_told_and_fails() {
+    for line in [
+        "",
+        "tabel",
+        "table --rounds 0",
+        "table --fast 1",
+        "load",
+        "load --target http",
+        "load --target blocking --in-flight 2",
+        "load --target epoll --address 127.0.0.1:1",
+        "spin nothing 1",
+        "serve epoll --core x",
+        "instructions server:blocking",
+    ] {
+        let output = run(line);
+        assert!(!output.status.success(), "{line}");
+        assert!(!output.stderr.is_empty(), "{line}");
+        assert!(output.stdout.is_empty(), "{line}");
+    }
+}

@@ -1,0 +1,446 @@
+//! A connection that is kept up.
+
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    task::{Poll, Waker},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tieline_core::{
+    conn::{Closed, Config, ConfigBuilder, Connection, Limits, Side},
+    pool::Backoff,
+    wire::Status,
+};
+
+use crate::{
+    call::{Call, Target, not_connected},
+    driver,
+    error::{CallError, ConnectError, Error},
+    handler::Context,
+    link::Link,
+    peer::Peer,
+    registry::Role,
+    runtime::{Clock, Runtime, within},
+    server::instance,
+    services::Services,
+};
+
+/// How long one attempt may take until somebody answers the dialling; check-in has a bound of its own.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connection to one node that is kept up: when it is lost it is dialled again, with growing waits, without being
+/// asked. Cheap to clone; when the last clone is dropped the connection is closed in peace.
+///
+/// Calls that are under way when a connection is lost are not sent again by themselves: their error says whether they
+/// ran. While there is no connection calls fail at once with `NO_ENDPOINT`; [`ready`](Self::ready) waits for one.
+pub struct Client<R: Runtime> {
+    handle: Arc<Handle<R>>,
+}
+
+impl<R: Runtime> Clone for Client<R> {
+    fn clone(&self) -> Self {
+        Self { handle: Arc::clone(&self.handle) }
+    }
+}
+
+/// Dropped with the last clone; the task that keeps the connection up holds what is inside.
+struct Handle<R: Runtime>(Arc<Shared<R>>);
+
+impl<R: Runtime> Drop for Handle<R> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+struct Shared<R: Runtime> {
+    runtime: R,
+    clock: Arc<dyn Clock>,
+    config: Arc<Config>,
+    services: Arc<Services>,
+    address: String,
+    backoff: Duration,
+    /// The connection that calls go to.
+    current: RwLock<Option<Arc<Link>>>,
+    status: Mutex<Progress>,
+}
+
+/// How keeping it up goes.
+#[derive(Default)]
+struct Progress {
+    closed: bool,
+    /// Why there is no connection, for people.
+    why: String,
+    attempts: u64,
+    watchers: Vec<Waker>,
+}
+
+impl<R: Runtime> Client<R> {
+    /// Starts to describe a client of this identifier: who it is to the node, 1 to 128 of `[A-Za-z0-9._:@/-]`.
+    #[must_use]
+    pub fn builder(identifier: &str) -> ClientBuilder<R> {
+        ClientBuilder {
+            runtime: R::default(),
+            config: Config::builder(identifier),
+            services: Services::new(),
+            backoff: Duration::from_millis(100),
+        }
+    }
+
+    /// Connects to `address` under an identifier made from the number of this process.
+    ///
+    /// # Errors
+    /// As [`ClientBuilder::connect`].
+    pub async fn connect(address: &str) -> Result<Self, ConnectError> {
+        Self::builder(&format!("process-{:x}", instance())).connect(address).await
+    }
+
+    /// Calls a method, `package.Service/Method`, with a raw argument.
+    #[inline]
+    pub fn call<'a>(&'a self, method: &'a str, body: impl Into<Bytes>) -> Call<'a> {
+        Call::new(self.target(), method, body.into(), false, None, None)
+    }
+
+    /// Sends what nobody answers. It completes once it is committed to the connection; whether it arrives is not known.
+    pub fn one_way<'a>(&'a self, method: &'a str, body: impl Into<Bytes>) -> Call<'a> {
+        Call::new(self.target(), method, body.into(), true, None, None)
+    }
+
+    #[inline]
+    fn target(&self) -> Target<'_> {
+        let current = self.shared().current.read().unwrap_or_else(PoisonError::into_inner);
+        match &*current {
+            Some(link) => Target::Shared(Arc::clone(link)),
+            None => Target::Nowhere(self.nowhere()),
+        }
+    }
+
+    #[cold]
+    fn nowhere(&self) -> CallError {
+        let status = self.shared().status();
+        let why = if status.closed { "the client is closed" } else { &status.why };
+        not_connected(&self.shared().address, why)
+    }
+
+    #[inline]
+    fn shared(&self) -> &Shared<R> {
+        &self.handle.0
+    }
+
+    /// The connection that there is at present.
+    #[must_use]
+    pub fn peer(&self) -> Option<Peer> {
+        self.shared().current().map(Peer::new)
+    }
+
+    /// Waits until there is a connection.
+    ///
+    /// # Errors
+    /// The client was closed.
+    pub async fn ready(&self) -> Result<Peer, CallError> {
+        poll_fn(|cx| {
+            let mut status = self.shared().status();
+            if let Some(link) = self.shared().current() {
+                return Poll::Ready(Ok(Peer::new(link)));
+            }
+            if status.closed {
+                return Poll::Ready(Err(not_connected(&self.shared().address, "the client is closed")));
+            }
+            status.watchers.push(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// The address that it dials.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.shared().address
+    }
+
+    /// How often it has dialled.
+    #[must_use]
+    pub fn attempts(&self) -> u64 {
+        self.shared().status().attempts
+    }
+
+    /// Why there is no connection at present; empty if there is one.
+    #[must_use]
+    pub fn trouble(&self) -> String {
+        if self.shared().current().is_some() { String::new() } else { self.shared().status().why.clone() }
+    }
+
+    /// Closes the connection in peace, for all clones, and waits until that is done. What was sent before goes out.
+    pub async fn close(self) {
+        let peer = self.peer();
+        self.shared().close();
+        if let Some(peer) = peer {
+            peer.closed().await;
+        }
+    }
+}
+
+impl<R: Runtime> fmt::Debug for Client<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("address", &self.address()).field("peer", &self.peer()).finish()
+    }
+}
+
+impl<R: Runtime> Shared<R> {
+    fn status(&self) -> MutexGuard<'_, Progress> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn current(&self) -> Option<Arc<Link>> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes what calls go to, and tells those who wait.
+    fn publish(&self, link: Option<Arc<Link>>, why: String) {
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = link;
+        let watchers = {
+            let mut status = self.status();
+            status.why = why;
+            std::mem::take(&mut status.watchers)
+        };
+        watchers.into_iter().for_each(Waker::wake);
+    }
+
+    fn close(&self) {
+        self.status().closed = true;
+        let link = self.current();
+        self.publish(None, "the client is closed".to_owned());
+        if let Some(link) = link {
+            Peer::new(link).close(Status::NORMAL, "");
+        }
+    }
+
+    /// Dials and checks in.
+    async fn attempt(&self) -> Result<Arc<Link>, ConnectError> {
+        self.status().attempts += 1;
+        let dialled = within(&self.runtime, &*self.clock, DIAL_TIMEOUT, self.runtime.connect(&self.address)).await;
+        let io = dialled
+            .unwrap_or_else(|| Err(std::io::ErrorKind::TimedOut.into()))
+            .map_err(|source| ConnectError::Dial { address: self.address.clone(), source })?;
+        let conn =
+            Connection::new(Arc::clone(&self.config), Side::Client, self.runtime.seed(), self.clock.now());
+        let services = Arc::clone(&self.services);
+        let link = driver::start(&self.runtime, io, conn, &self.address, services, Role::Client);
+        let closing = CloseOnDrop(Some(Arc::clone(&link)));
+        match Peer::new(Arc::clone(&link)).ready().await {
+            Ok(_) => {
+                closing.keep();
+                Ok(link)
+            }
+            Err(closed) => Err(ConnectError::CheckIn { address: self.address.clone(), closed }),
+        }
+    }
+
+    /// Keeps a connection up until the client is closed.
+    async fn keep_up(self: Arc<Self>, mut link: Option<Arc<Link>>) {
+        let mut backoff = Backoff::new(self.backoff, self.runtime.seed());
+        loop {
+            let (status, retry_after, why) = match link.take() {
+                Some(current) => {
+                    let since = self.clock.now();
+                    self.publish(Some(Arc::clone(&current)), String::new());
+                    if self.status().closed {
+                        return self.close();
+                    }
+                    let ended = Peer::new(Arc::clone(&current)).ended().await;
+                    let interval = Peer::new(current).info().map_or(Duration::ZERO, |peer| peer.heartbeat_interval);
+                    if self.clock.now().saturating_since(since) >= interval * 3 {
+                        backoff.reset();
+                    }
+                    match ended {
+                        // The node drains: another connection is needed at once, or another node.
+                        None => (None, None, "the node drains".to_owned()),
+                        Some(closed) => (Some(closed.status), closed.retry_after, closed.to_string()),
+                    }
+                }
+                None => match self.attempt().await {
+                    Ok(new) => {
+                        link = Some(new);
+                        continue;
+                    }
+                    Err(error) => {
+                        let closed = error.closed();
+                        (closed.map(|closed| closed.status), closed.and_then(|closed| closed.retry_after), error.to_string())
+                    }
+                },
+            };
+            if self.status().closed {
+                return;
+            }
+            let wait = backoff.next(status, retry_after);
+            self.publish(None, format!("{why}; dialling again in {wait:.1?}"));
+            if within(&self.runtime, &*self.clock, wait, self.closed()).await.is_some() {
+                return;
+            }
+        }
+    }
+
+    /// Waits until the client is closed.
+    async fn closed(&self) {
+        poll_fn(|cx| {
+            let mut status = self.status();
+            if status.closed {
+                return Poll::Ready(());
+            }
+            status.watchers.push(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// Closes a connection whose check-in nobody waits for any more.
+struct CloseOnDrop(Option<Arc<Link>>);
+
+impl CloseOnDrop {
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        if let Some(link) = self.0.take() {
+            Peer::new(link).close(Status::NORMAL, "");
+        }
+    }
+}
+
+impl Peer {
+    /// Waits until the connection takes no more calls: `None` if the peer drains, how it ended if it is over.
+    async fn ended(&self) -> Option<Closed> {
+        poll_fn(|cx| {
+            let mut state = self.link.lock();
+            if let Some(closed) = &state.closed {
+                return Poll::Ready(Some(Closed::clone(closed)));
+            }
+            if state.draining {
+                return Poll::Ready(None);
+            }
+            state.watchers.push(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+/// Describes a [`Client`]; see [`Client::builder`].
+pub struct ClientBuilder<R: Runtime> {
+    runtime: R,
+    config: ConfigBuilder,
+    services: Services,
+    backoff: Duration,
+}
+
+impl<R: Runtime> ClientBuilder<R> {
+    /// A method that the node may call on this client, over the same connection; see [`Services::method`].
+    #[must_use]
+    pub fn method<F, Fut, B>(mut self, name: &str, handler: F) -> Self
+    where
+        F: Fn(Context, Bytes) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<B, Error>> + Send + 'static,
+        B: Into<Bytes> + 'static,
+    {
+        self.services = self.services.method(name, handler);
+        self
+    }
+
+    /// Methods that the node may call on this client.
+    #[must_use]
+    pub fn services(mut self, services: Services) -> Self {
+        self.services = self.services.and(services);
+        self
+    }
+
+    /// How often to beat on an idle line, as a proposal to the node. Default 10 s.
+    #[must_use]
+    pub fn heartbeat_interval(mut self, interval: Duration) -> Self {
+        self.config = self.config.heartbeat_interval(interval);
+        self
+    }
+
+    /// What to show to the node's verifier. Clear text unless the transport encrypts.
+    #[must_use]
+    pub fn credential(mut self, credential: &[u8]) -> Self {
+        self.config = self.config.credential(credential);
+        self
+    }
+
+    /// Limits, instead of the defaults.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.config = self.config.limits(limits);
+        self
+    }
+
+    /// The first wait before dialling again, from which the others grow. Default 100 ms.
+    #[must_use]
+    pub fn backoff(mut self, base: Duration) -> Self {
+        self.backoff = base;
+        self
+    }
+
+    /// Everything else that a connection can be told; see [`ConfigBuilder`].
+    #[must_use]
+    pub fn configure(mut self, change: impl FnOnce(ConfigBuilder) -> ConfigBuilder) -> Self {
+        self.config = change(self.config);
+        self
+    }
+
+    fn share(self, address: &str) -> Result<Arc<Shared<R>>, ConnectError> {
+        let config = self.services.describe(self.config.instance(instance())).build()?;
+        let clock = self.runtime.clock();
+        Ok(Arc::new(Shared {
+            runtime: self.runtime,
+            clock,
+            config,
+            services: Arc::new(self.services),
+            address: address.to_owned(),
+            backoff: self.backoff,
+            current: RwLock::new(None),
+            status: Mutex::new(Progress { why: "not connected yet".to_owned(), ..Progress::default() }),
+        }))
+    }
+
+    /// Connects to `address`, `HOST:PORT`, and returns once the node has checked it in. From then on the connection is
+    /// kept up.
+    ///
+    /// # Errors
+    /// [`ConnectError`]: the configuration is wrong, nobody answers, or whoever answers does not check in. It is not
+    /// tried again; [`connect_lazily`](Self::connect_lazily) does that.
+    pub async fn connect(self, address: &str) -> Result<Client<R>, ConnectError> {
+        let shared = self.share(address)?;
+        let link = shared.attempt().await?;
+        shared.publish(Some(Arc::clone(&link)), String::new());
+        Ok(launch(shared, Some(link)))
+    }
+
+    /// Returns at once and connects in the background, however often that takes.
+    ///
+    /// # Errors
+    /// [`ConnectError::Config`] if the configuration is wrong.
+    pub fn connect_lazily(self, address: &str) -> Result<Client<R>, ConnectError> {
+        Ok(launch(self.share(address)?, None))
+    }
+}
+
+fn launch<R: Runtime>(shared: Arc<Shared<R>>, link: Option<Arc<Link>>) -> Client<R> {
+    shared.runtime.spawn(Box::pin(Arc::clone(&shared).keep_up(link)));
+    Client { handle: Arc::new(Handle(shared)) }
+}
+
+impl<R: Runtime> fmt::Debug for ClientBuilder<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientBuilder")
+            .field("config", &self.config)
+            .field("services", &self.services)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,404 @@
+//! Turns one connection: the loop that every adapter shares.
+//!
+//! A turn reads once, takes the lock once, lets the core decode what came and commit what waits, runs handlers and
+//! wakes callers outside the lock, and writes once. It goes on until a turn finds nothing to do; then it parks until
+//! the transport, the clock or a caller wakes it.
+
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use bytes::{Buf, BytesMut};
+use tieline_core::{
+    Instant,
+    conn::{CheckingIn, Connection, Disconnect, End, Event, Incoming, Next, Outbox, PeerInfo, Served},
+};
+
+use crate::{
+    handler::{Context as HandlerContext, Outcome, Progress},
+    link::{Link, State},
+    registry::Role,
+    runtime::{BoxFuture, Io, Time},
+    services::Services,
+    tasks::{Stop, Task, answer},
+};
+
+/// Events that are fetched under one lock, so that nobody waits long for it.
+const EVENTS: usize = 64;
+/// Turns before other tasks of the runtime get theirs.
+const TURNS: usize = 16;
+
+/// Spawns a task on the runtime.
+pub(crate) type Spawn = Arc<dyn Fn(BoxFuture<()>) + Send + Sync>;
+
+pub(crate) struct Driver<I, T> {
+    io: I,
+    time: T,
+    link: Arc<Link>,
+    services: Arc<Services>,
+    role: Role,
+    spawn: Spawn,
+    outbox: Outbox,
+    buffer: Option<BytesMut>,
+    next: Next,
+    /// When the timer that is armed fires.
+    armed: Option<Instant>,
+    /// Octets that the transport took and the core has not heard of.
+    sent: usize,
+    broken: Option<Disconnect>,
+    write_shut: bool,
+    /// Kept between turns for their memory.
+    wakers: Vec<Waker>,
+    requests: Vec<Incoming>,
+    answers: Vec<(Served, Outcome)>,
+    stops: Vec<Arc<Stop>>,
+    milestones: Vec<Milestone>,
+    /// What stops the tasks of calls, by the slot of the call.
+    running: Vec<Option<Arc<Stop>>>,
+}
+
+/// What those above the connection want to know.
+enum Milestone {
+    CheckIn(CheckingIn),
+    Ready(Arc<PeerInfo>),
+    Closed,
+}
+
+enum Turn {
+    Again,
+    Park,
+    Over,
+}
+
+impl<I: Io, T: Time> Driver<I, T> {
+    pub(crate) fn new(
+        io: I,
+        time: T,
+        link: Arc<Link>,
+        services: Arc<Services>,
+        role: Role,
+        spawn: Spawn,
+    ) -> Self {
+        let next = link.lock().conn.next();
+        Self {
+            io,
+            time,
+            link,
+            services,
+            role,
+            spawn,
+            outbox: Outbox::new(),
+            buffer: None,
+            next,
+            armed: None,
+            sent: 0,
+            broken: None,
+            write_shut: false,
+            wakers: Vec::new(),
+            requests: Vec::new(),
+            answers: Vec::new(),
+            stops: Vec::new(),
+            milestones: Vec::new(),
+            running: Vec::new(),
+        }
+    }
+
+    fn turn(&mut self, cx: &mut Context<'_>) -> Turn {
+        let read = self.read(cx);
+        let link = Arc::clone(&self.link);
+        let now = link.clock.now();
+        let mut state = link.lock();
+        state.now = now;
+        state.awake = true;
+        let moved = read || self.sent > 0;
+        self.feed(&mut state, now);
+        self.fetch(&mut state, now);
+        if !self.requests.is_empty() {
+            drop(state);
+            self.handle_requests();
+            state = link.lock();
+            for (call, outcome) in self.answers.drain(..) {
+                answer(&mut state.conn, now, call, outcome);
+            }
+        }
+        state.conn.poll_transmit(now, &mut self.outbox);
+        self.next = state.conn.next();
+        // With a new buffer the transport must be asked again before anything is waited for.
+        let lent = self.next.read && self.buffer.is_none();
+        if lent {
+            self.buffer = Some(state.conn.lend());
+        }
+        let waits = self.outbox.remaining() > 0;
+        let done = !moved && !lent && !self.next.event;
+        if done || waits {
+            // From here on somebody who changes something must wake this task.
+            state.awake = false;
+            if state.driver.as_ref().is_none_or(|driver| !driver.will_wake(cx.waker())) {
+                state.driver = Some(cx.waker().clone());
+            }
+        }
+        drop(state);
+        self.tell();
+        let wrote = waits && self.write(cx);
+        self.finish(cx, done && !wrote)
+    }
+
+    /// What must not happen under the lock.
+    fn tell(&mut self) {
+        for waker in self.wakers.drain(..) {
+            waker.wake();
+        }
+        for stop in self.stops.drain(..) {
+            stop.stop();
+        }
+        for milestone in self.milestones.drain(..) {
+            match milestone {
+                Milestone::CheckIn(check_in) => self.role.verify(&self.link, &self.spawn, check_in),
+                Milestone::Ready(peer) => {
+                    self.io.set_dead_after(peer.heartbeat_interval * 3);
+                    self.role.ready(&self.link, &peer);
+                }
+                Milestone::Closed => self.role.closed(&self.link),
+            }
+        }
+    }
+
+    /// Reads once. Whether anything came of it.
+    fn read(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.next.read || self.broken.is_some() {
+            return false;
+        }
+        let Some(buffer) = &mut self.buffer else { return false };
+        match self.io.poll_read(cx, buffer) {
+            Poll::Pending => false,
+            Poll::Ready(Ok(0)) => {
+                self.broken = Some(Disconnect::Eof);
+                true
+            }
+            Poll::Ready(Ok(_)) => true,
+            Poll::Ready(Err(error)) => {
+                self.broken = Some(Disconnect::Error(name(&error)));
+                true
+            }
+        }
+    }
+
+    /// Tells the core what happened outside.
+    fn feed(&mut self, state: &mut State, now: Instant) {
+        let conn = &mut state.conn;
+        if self.buffer.as_ref().is_some_and(|buffer| !buffer.is_empty())
+            && let Some(buffer) = self.buffer.take()
+        {
+            conn.handle_input(now, buffer);
+        }
+        if self.sent > 0 {
+            conn.handle_sent(now, self.sent);
+            self.sent = 0;
+        }
+        if let Some(cause) = self.broken
+            && self.next.end != End::Close
+        {
+            conn.handle_disconnect(now, cause);
+        }
+        if conn.next().wake.is_some_and(|wake| wake <= now) {
+            conn.handle_timeout(now);
+            // On an idle line the buffer goes back, so that the core may choose a smaller one.
+            if let Some(buffer) = self.buffer.take() {
+                conn.handle_input(now, buffer);
+            }
+        }
+    }
+
+    /// Fetches events: outcomes go to their waiters, calls are kept for after the lock.
+    fn fetch(&mut self, state: &mut State, now: Instant) {
+        for _ in 0..EVENTS {
+            let Some(event) = state.conn.poll_event(now) else { break };
+            match event {
+                Event::Done { user, outcome } => self.wakers.extend(state.waiters.tell(user, outcome)),
+                Event::Request(incoming) => self.requests.push(incoming),
+                Event::Cancelled(call, _) => {
+                    if let Some(at) = self.requests.iter().position(|incoming| incoming.call == call) {
+                        // Its handler was not even started.
+                        self.requests.remove(at);
+                        state.conn.stopped(now, call);
+                    } else if let Some(stop) = self.running.get_mut(call.slot()).and_then(Option::take) {
+                        self.stops.push(stop);
+                    }
+                }
+                Event::CheckIn(check_in) => self.milestones.push(Milestone::CheckIn(*check_in)),
+                Event::Ready(peer) => {
+                    state.ready = true;
+                    self.wakers.append(&mut state.watchers);
+                    self.milestones.push(Milestone::Ready(peer));
+                }
+                Event::Closed(closed) => {
+                    state.closed = Some(Arc::new(closed));
+                    self.wakers.append(&mut state.watchers);
+                    self.milestones.push(Milestone::Closed);
+                }
+                Event::Draining { .. } => {
+                    state.draining = true;
+                    self.wakers.append(&mut state.watchers);
+                }
+                // A call that finds no room fails at once here; nobody waits for it. Others say nothing to a driver.
+                _ => {}
+            }
+        }
+    }
+
+    /// Starts the handlers of calls that came. Those that do not have to wait are answered in this very turn.
+    fn handle_requests(&mut self) {
+        for mut incoming in self.requests.drain(..) {
+            let (call, method) = (incoming.call, incoming.method);
+            let body = std::mem::take(&mut incoming.payload);
+            let context = HandlerContext::new(Arc::clone(&self.link), incoming);
+            match self.services.start(method, context, body) {
+                Progress::Done(outcome) => self.answers.push((call, outcome)),
+                Progress::Pending(future) => {
+                    let stop = Arc::new(Stop::default());
+                    if self.running.len() <= call.slot() {
+                        self.running.resize_with(call.slot() + 1, || None);
+                    }
+                    if let Some(place) = self.running.get_mut(call.slot()) {
+                        *place = Some(Arc::clone(&stop));
+                    }
+                    let task = Task::new(future, stop, Arc::clone(&self.link), call);
+                    (self.spawn)(Box::pin(task));
+                }
+            }
+        }
+    }
+
+    /// Writes what is committed. Whether the transport took any of it.
+    fn write(&mut self, cx: &mut Context<'_>) -> bool {
+        let before = self.sent;
+        while self.outbox.remaining() > 0 && self.broken.is_none() {
+            match self.io.poll_write(cx, &mut self.outbox) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(0)) => self.broken = Some(Disconnect::Error("the transport takes nothing")),
+                Poll::Ready(Ok(octets)) => self.sent += octets,
+                Poll::Ready(Err(error)) => self.broken = Some(Disconnect::Error(name(&error))),
+            }
+        }
+        self.sent > before || self.broken.is_some()
+    }
+
+    /// Goes on, parks, or ends.
+    fn finish(&mut self, cx: &mut Context<'_>, park: bool) -> Turn {
+        if self.next.end == End::Close {
+            return Turn::Over;
+        }
+        if self.next.end == End::ShutWrite && self.outbox.remaining() == 0 && !self.write_shut {
+            match self.io.poll_shutdown(cx) {
+                Poll::Pending => {}
+                Poll::Ready(result) => {
+                    self.write_shut = true;
+                    if let Err(error) = result {
+                        self.broken = Some(Disconnect::Error(name(&error)));
+                        return Turn::Again;
+                    }
+                }
+            }
+        }
+        if !park {
+            return Turn::Again;
+        }
+        // An armed timer that fires too early is cheaper than one that is moved with every call.
+        if let Some(wake) = self.next.wake {
+            let at = self.armed.map_or(wake, |armed| armed.min(wake));
+            self.armed = Some(at);
+            if self.time.poll_until(cx, at).is_ready() {
+                self.armed = None;
+                return Turn::Again;
+            }
+        }
+        Turn::Park
+    }
+}
+
+impl<I, T> Unpin for Driver<I, T> {}
+
+impl<I: Io, T: Time> Future for Driver<I, T> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        for _ in 0..TURNS {
+            match this.turn(cx) {
+                Turn::Again => {}
+                Turn::Park => return Poll::Pending,
+                Turn::Over => return Poll::Ready(()),
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// A driver that ends, or is dropped with its runtime, leaves nobody waiting.
+impl<I, T> Drop for Driver<I, T> {
+    fn drop(&mut self) {
+        let now = self.link.clock.now();
+        let mut state = self.link.lock();
+        state.conn.handle_disconnect(now, Disconnect::Error("the runtime was shut down"));
+        let mut wakers = Vec::new();
+        let mut closed = None;
+        while let Some(event) = state.conn.poll_event(now) {
+            match event {
+                Event::Done { user, outcome } => wakers.extend(state.waiters.tell(user, outcome)),
+                Event::Request(incoming) => state.conn.stopped(now, incoming.call),
+                Event::Closed(reason) => closed = Some(Arc::new(reason)),
+                _ => {}
+            }
+        }
+        if state.closed.is_none() {
+            state.closed = closed;
+        }
+        wakers.append(&mut state.watchers);
+        drop(state);
+        for stop in self.running.drain(..).flatten() {
+            stop.stop();
+        }
+        self.role.closed(&self.link);
+        for waker in wakers {
+            waker.wake();
+        }
+    }
+}
+
+/// What went wrong with the transport, for people.
+fn name(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset => "the peer reset the connection",
+        io::ErrorKind::BrokenPipe => "the peer has closed the connection",
+        io::ErrorKind::TimedOut => "the peer's machine does not answer",
+        io::ErrorKind::ConnectionAborted => "the connection was aborted",
+        io::ErrorKind::WriteZero => "the transport takes nothing",
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "the peer cannot be reached",
+        _ => "the transport failed",
+    }
+}
+
+/// A connection that is driven in the background.
+pub(crate) fn start<R: crate::runtime::Runtime>(
+    runtime: &R,
+    io: R::Io,
+    conn: Connection<u32>,
+    address: &str,
+    services: Arc<Services>,
+    role: Role,
+) -> Arc<Link> {
+    let link = Link::new(conn, runtime.clock(), address);
+    role.opened(&link);
+    let spawn: Spawn = {
+        let runtime = runtime.clone();
+        Arc::new(move |task| runtime.spawn(task))
+    };
+    let driver = Driver::new(io, runtime.time(), Arc::clone(&link), services, role, spawn);
+    runtime.spawn(Box::pin(driver));
+    link
+}

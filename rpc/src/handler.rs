@@ -1,0 +1,159 @@
+//! Handlers: polled once where they stand, and made a task only if they have to wait.
+
+use std::{
+    fmt,
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Poll, Waker},
+};
+
+use bytes::Bytes;
+use pin_project_lite::pin_project;
+use tieline_core::{
+    Instant,
+    conn::{Incoming, PeerInfo},
+    wire::Metadata,
+};
+
+use crate::{error::Error, link::Link, peer::Peer, runtime::BoxFuture};
+
+/// What a handler knows of the call that it serves, besides its argument.
+pub struct Context {
+    peer: Peer,
+    incoming: Incoming,
+}
+
+impl Context {
+    pub(crate) fn new(link: Arc<Link>, incoming: Incoming) -> Self {
+        let parent = (!incoming.one_way).then_some(incoming.call);
+        let peer = Peer { link, limit: incoming.deadline, parent };
+        Self { peer, incoming }
+    }
+
+    /// Who calls: call back on the same connection. Such calls end with this one's deadline at the latest.
+    #[must_use]
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// What the caller said of itself at check-in.
+    #[must_use]
+    pub fn caller(&self) -> Option<Arc<PeerInfo>> {
+        self.peer.info()
+    }
+
+    /// When the caller stops waiting.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.incoming.deadline
+    }
+
+    /// Whether nobody waits for an answer.
+    #[must_use]
+    pub fn is_one_way(&self) -> bool {
+        self.incoming.one_way
+    }
+
+    /// −1 background, 0 or 1.
+    #[must_use]
+    pub fn priority(&self) -> i8 {
+        self.incoming.priority
+    }
+
+    /// The metadata, in the order of the caller.
+    pub fn metadata(&self) -> impl Iterator<Item = Metadata<'_>> {
+        self.incoming.metadata()
+    }
+
+    /// The W3C trace context, as it was sent.
+    #[must_use]
+    pub fn trace(&self) -> &[u8] {
+        self.incoming.trace()
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").field("peer", &self.peer).field("incoming", &self.incoming).finish()
+    }
+}
+
+/// What became of a handler.
+pub(crate) enum Outcome {
+    Answer(Result<Bytes, Error>),
+    Panicked,
+}
+
+/// What became of a handler's first poll.
+pub(crate) enum Progress {
+    Done(Outcome),
+    Pending(BoxFuture<Result<Bytes, Error>>),
+}
+
+/// A handler of any type.
+pub(crate) trait Handler: Send + Sync {
+    /// Starts it and polls it once.
+    fn start(&self, context: Context, body: Bytes) -> Progress;
+}
+
+/// A handler that is an async function. The memory of a call that did not have to wait serves the next one.
+pub(crate) struct AsyncFn<F, Fut> {
+    pub(crate) function: F,
+    pub(crate) spare: Mutex<Option<Pin<Box<Cell<Fut>>>>>,
+}
+
+pin_project! {
+    /// The place of one handler's future.
+    pub(crate) struct Cell<Fut> {
+        #[pin]
+        future: Option<Fut>,
+    }
+}
+
+impl<Fut, B> Future for Cell<Fut>
+where
+    Fut: Future<Output = Result<B, Error>>,
+    B: Into<Bytes>,
+{
+    type Output = Result<Bytes, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Self::Output> {
+        match self.project().future.as_pin_mut() {
+            Some(future) => future.poll(cx).map(|result| result.map(Into::into)),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl<F, Fut, B> Handler for AsyncFn<F, Fut>
+where
+    F: Fn(Context, Bytes) -> Fut + Send + Sync,
+    Fut: Future<Output = Result<B, Error>> + Send + 'static,
+    B: Into<Bytes>,
+{
+    fn start(&self, context: Context, body: Bytes) -> Progress {
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut cell = spare.unwrap_or_else(|| Box::pin(Cell { future: None }));
+        // A panic drops the future with the cell: nothing of it is seen again.
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            let future = (self.function)(context, body);
+            cell.as_mut().project().future.set(Some(future));
+            // If it has to wait it becomes a task, which polls it again with a waker of its own.
+            let polled = cell.as_mut().poll(&mut std::task::Context::from_waker(Waker::noop()));
+            if polled.is_ready() {
+                cell.as_mut().project().future.set(None);
+            }
+            polled
+        }));
+        match polled {
+            Ok(Poll::Ready(result)) => {
+                *self.spare.lock().unwrap_or_else(PoisonError::into_inner) = Some(cell);
+                Progress::Done(Outcome::Answer(result))
+            }
+            Ok(Poll::Pending) => Progress::Pending(cell),
+            Err(_) => Progress::Done(Outcome::Panicked),
+        }
+    }
+}

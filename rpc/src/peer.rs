@@ -1,0 +1,133 @@
+//! The far end of one connection.
+
+use std::{fmt, future::poll_fn, sync::Arc, task::Poll, time::Duration};
+
+use bytes::Bytes;
+use tieline_core::{
+    Instant,
+    conn::{Closed, PeerInfo, Served, Stats},
+    wire::Status,
+};
+
+use crate::{
+    call::{Call, Target},
+    link::Link,
+};
+
+/// The far end of one connection: call it. Cheap to clone; it does not keep the connection open.
+///
+/// A [`Client`](crate::Client) has one for each connection that it makes, and a handler finds the node that called it
+/// in [`Context::peer`](crate::Context::peer).
+#[derive(Clone)]
+pub struct Peer {
+    pub(crate) link: Arc<Link>,
+    /// Calls through this handle end here at the latest.
+    pub(crate) limit: Option<Instant>,
+    /// The served call on whose behalf calls are made.
+    pub(crate) parent: Option<Served>,
+}
+
+impl Peer {
+    pub(crate) const fn new(link: Arc<Link>) -> Self {
+        Self { link, limit: None, parent: None }
+    }
+
+    /// Calls a method, `package.Service/Method`, with a raw argument.
+    pub fn call<'a>(&'a self, method: &'a str, body: impl Into<Bytes>) -> Call<'a> {
+        Call::new(Target::Borrowed(&self.link), method, body.into(), false, self.limit, self.parent)
+    }
+
+    /// Sends what nobody answers. It completes once it is committed to the connection; whether it arrives is not known.
+    pub fn one_way<'a>(&'a self, method: &'a str, body: impl Into<Bytes>) -> Call<'a> {
+        Call::new(Target::Borrowed(&self.link), method, body.into(), true, self.limit, self.parent)
+    }
+
+    /// What the peer said of itself at check-in.
+    #[must_use]
+    pub fn info(&self) -> Option<Arc<PeerInfo>> {
+        self.link.lock().conn.peer().cloned()
+    }
+
+    /// The peer's address, for people to read.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.link.address
+    }
+
+    /// Whether check-in is complete and the connection is not over.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        let state = self.link.lock();
+        state.ready && state.closed.is_none()
+    }
+
+    /// Whether both handles are of the same connection.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.link, &other.link)
+    }
+
+    /// Counters of the connection.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.link.lock().conn.stats()
+    }
+
+    /// Ends the connection when its open calls are done, or after `grace`; nothing new begins on it.
+    pub fn drain(&self, status: Status, grace: Duration, message: &str) {
+        let mut entered = self.link.enter();
+        let state = &mut *entered.state;
+        state.conn.drain(state.now, status, grace, message);
+        entered.leave();
+    }
+
+    /// Ends the connection. With `NORMAL` or `GOING_AWAY` what waits goes out first; calls that are open fail.
+    pub fn close(&self, status: Status, message: &str) {
+        let mut entered = self.link.enter();
+        let state = &mut *entered.state;
+        state.conn.close(state.now, status, message);
+        entered.leave();
+    }
+
+    /// Waits until the connection is over and says how it ended.
+    pub async fn closed(&self) -> Closed {
+        let closed = poll_fn(|cx| {
+            let mut state = self.link.lock();
+            match &state.closed {
+                Some(closed) => Poll::Ready(Arc::clone(closed)),
+                None => {
+                    if !state.watchers.iter().any(|waker| waker.will_wake(cx.waker())) {
+                        state.watchers.push(cx.waker().clone());
+                    }
+                    Poll::Pending
+                }
+            }
+        })
+        .await;
+        Closed::clone(&closed)
+    }
+
+    /// Waits until check-in is complete, or the connection is over without it.
+    pub(crate) async fn ready(&self) -> Result<Arc<PeerInfo>, Closed> {
+        poll_fn(|cx| {
+            let mut state = self.link.lock();
+            match (&state.closed, state.conn.peer()) {
+                (_, Some(peer)) if state.ready => Poll::Ready(Ok(Arc::clone(peer))),
+                (Some(closed), _) => Poll::Ready(Err(Closed::clone(closed))),
+                _ => {
+                    if !state.watchers.iter().any(|waker| waker.will_wake(cx.waker())) {
+                        state.watchers.push(cx.waker().clone());
+                    }
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    }
+}
+
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Peer({})", self.link.node(&self.link.lock()))
+    }
+}

@@ -1,0 +1,320 @@
+//! Accepting connections and serving the calls that come on them.
+
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Poll, Waker},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tieline_core::conn::{CheckingIn, Config, ConfigBuilder, Connection, Limits, Side};
+
+pub use crate::registry::Decision;
+use crate::{
+    driver,
+    error::{Error, ListenError},
+    handler::Context,
+    peer::Peer,
+    registry::{Registry, Role, Verifier},
+    runtime::{Clock, Listener, Runtime, sleep},
+    services::Services,
+};
+
+/// A node that others connect to.
+///
+/// It serves until it is shut down or dropped. Dropping it stops accepting and closes every connection; shutting it
+/// down lets the open calls finish first.
+pub struct Server<R: Runtime> {
+    runtime: R,
+    clock: Arc<dyn Clock>,
+    registry: Arc<Registry>,
+    address: String,
+    stop: Arc<StopAccepting>,
+}
+
+impl<R: Runtime> Server<R> {
+    /// Starts to describe a server of this identifier: who it is to its peers, 1 to 128 of `[A-Za-z0-9._:@/-]`.
+    #[must_use]
+    pub fn builder(identifier: &str) -> ServerBuilder<R> {
+        ServerBuilder {
+            runtime: R::default(),
+            config: Config::builder(identifier),
+            services: Services::new(),
+            verifier: None,
+        }
+    }
+
+    /// The address that it listens on, with the port that the kernel chose if it was asked to.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Those who are connected and checked in: call them.
+    #[must_use]
+    pub fn peers(&self) -> Vec<Peer> {
+        self.registry.peers()
+    }
+
+    /// Check-ins under an identifier that another process uses as well. Only counted where nobody verifies check-ins;
+    /// with a verifier the older process's connections are closed.
+    #[must_use]
+    pub fn duplicate_identifiers(&self) -> u64 {
+        self.registry.duplicates()
+    }
+
+    /// Stops accepting, tells every peer that this node goes away, lets the open calls finish for as long as `grace`,
+    /// and returns when the last connection is closed.
+    pub async fn shutdown(self, grace: Duration) {
+        self.stop.stop();
+        self.registry.drain(grace);
+        // After the grace a connection has a second to write and a second to linger; that bound is the core's. This
+        // one is for a runtime that has lost its tasks.
+        let limit = grace.saturating_add(Duration::from_secs(10));
+        let _ = crate::runtime::within(&self.runtime, &*self.clock, limit, self.registry.empty()).await;
+    }
+}
+
+impl<R: Runtime> Drop for Server<R> {
+    fn drop(&mut self) {
+        self.stop.stop();
+        self.registry.drain(Duration::ZERO);
+    }
+}
+
+impl<R: Runtime> fmt::Debug for Server<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// Describes a [`Server`]; see [`Server::builder`].
+pub struct ServerBuilder<R: Runtime> {
+    runtime: R,
+    config: ConfigBuilder,
+    services: Services,
+    verifier: Option<Verifier>,
+}
+
+impl<R: Runtime> ServerBuilder<R> {
+    /// A method that it serves; see [`Services::method`].
+    #[must_use]
+    pub fn method<F, Fut, B>(mut self, name: &str, handler: F) -> Self
+    where
+        F: Fn(Context, Bytes) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<B, Error>> + Send + 'static,
+        B: Into<Bytes> + 'static,
+    {
+        self.services = self.services.method(name, handler);
+        self
+    }
+
+    /// Methods that it serves.
+    #[must_use]
+    pub fn services(mut self, services: Services) -> Self {
+        self.services = self.services.and(services);
+        self
+    }
+
+    /// Decides who may check in, by what they say of themselves and the credential that they show. Within 5 s; who is
+    /// not decided about is refused. Without a verifier everybody comes in.
+    #[must_use]
+    pub fn verify<F, Fut>(mut self, verifier: F) -> Self
+    where
+        F: Fn(CheckingIn) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Decision> + Send + 'static,
+    {
+        self.verifier = Some(Box::new(move |check_in| Box::pin(verifier(check_in))));
+        self.config = self.config.verify(true);
+        self
+    }
+
+    /// The bounds to which the heartbeat interval of a client is clamped. Default 200 ms to 5 min.
+    #[must_use]
+    pub fn heartbeat_bounds(mut self, least: Duration, most: Duration) -> Self {
+        self.config = self.config.heartbeat_bounds(least, most);
+        self
+    }
+
+    /// Limits, instead of the defaults.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.config = self.config.limits(limits);
+        self
+    }
+
+    /// Everything else that a connection can be told; see [`ConfigBuilder`].
+    #[must_use]
+    pub fn configure(mut self, change: impl FnOnce(ConfigBuilder) -> ConfigBuilder) -> Self {
+        self.config = change(self.config);
+        self
+    }
+
+    /// Listens on `address`, e.g. `127.0.0.1:0`, and serves.
+    ///
+    /// # Errors
+    /// [`ListenError`]: the configuration is wrong, or the address cannot be taken.
+    pub async fn listen(self, address: &str) -> Result<Server<R>, ListenError> {
+        let config = self.services.describe(self.config.instance(instance())).build()?;
+        let listener = self
+            .runtime
+            .listen(address)
+            .await
+            .map_err(|source| ListenError::Listen { address: address.to_owned(), source })?;
+        let clock = self.runtime.clock();
+        let registry = Registry::new(self.verifier);
+        let stop = Arc::new(StopAccepting::default());
+        let server = Server {
+            runtime: self.runtime.clone(),
+            clock: Arc::clone(&clock),
+            registry: Arc::clone(&registry),
+            address: listener.local_address(),
+            stop: Arc::clone(&stop),
+        };
+        let acceptor = Acceptor {
+            runtime: self.runtime.clone(),
+            clock,
+            config,
+            services: Arc::new(self.services),
+            registry,
+            stop,
+        };
+        self.runtime.spawn(Box::pin(acceptor.run(listener)));
+        Ok(server)
+    }
+}
+
+impl<R: Runtime> fmt::Debug for ServerBuilder<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerBuilder")
+            .field("config", &self.config)
+            .field("services", &self.services)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The instance number of this process (protocol §4): when it started, and 22 random bits.
+pub(crate) fn instance() -> u64 {
+    use std::{hash::{BuildHasher, Hasher}, sync::OnceLock, time::SystemTime};
+    static INSTANCE: OnceLock<u64> = OnceLock::new();
+    *INSTANCE.get_or_init(|| {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let ms = u64::try_from(since.as_millis()).unwrap_or(0);
+        let random = std::collections::hash_map::RandomState::new().build_hasher().finish();
+        (ms << 22) | (random & ((1 << 22) - 1))
+    })
+}
+
+/// Ends the accepting.
+#[derive(Default)]
+struct StopAccepting {
+    state: Mutex<(bool, Option<Waker>)>,
+}
+
+impl StopAccepting {
+    fn stop(&self) {
+        let waker = {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.0 = true;
+            state.1.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn is_stopped(&self, waker: &Waker) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.1.as_ref().is_none_or(|known| !known.will_wake(waker)) {
+            state.1 = Some(waker.clone());
+        }
+        state.0
+    }
+}
+
+struct Acceptor<R: Runtime> {
+    runtime: R,
+    clock: Arc<dyn Clock>,
+    config: Arc<Config>,
+    services: Arc<Services>,
+    registry: Arc<Registry>,
+    stop: Arc<StopAccepting>,
+}
+
+impl<R: Runtime> Acceptor<R> {
+    /// Accepts until it is told to stop. No error ends it: other protocols' servers died of one connection's.
+    async fn run(self, mut listener: R::Listener) {
+        let mut pause = PAUSE;
+        loop {
+            let accepted = poll_fn(|cx| {
+                if self.stop.is_stopped(cx.waker()) {
+                    return Poll::Ready(None);
+                }
+                listener.poll_accept(cx).map(Some)
+            })
+            .await;
+            match accepted {
+                None => return,
+                Some(Ok((io, address))) => {
+                    pause = PAUSE;
+                    self.serve(io, &address);
+                }
+                Some(Err(error)) if is_of_one_connection(&error) => {}
+                Some(Err(_)) => {
+                    // The process lacks something, descriptors most likely; those who wait stay in the backlog.
+                    sleep(&self.runtime, &*self.clock, pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+    }
+
+    fn serve(&self, io: R::Io, address: &str) {
+        let conn =
+            Connection::new(Arc::clone(&self.config), Side::Server, self.runtime.seed(), self.clock.now());
+        let role = Role::Server(Arc::clone(&self.registry));
+        driver::start(&self.runtime, io, conn, address, Arc::clone(&self.services), role);
+    }
+}
+
+const PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+
+/// Errors of the connection that would have been accepted (accept(2)); all others are of the process.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        error.kind(),
+        Kind::ConnectionAborted
+            | Kind::ConnectionReset
+            | Kind::ConnectionRefused
+            | Kind::Interrupted
+            | Kind::HostUnreachable
+            | Kind::NetworkUnreachable
+            | Kind::NetworkDown
+            | Kind::TimedOut
+            | Kind::PermissionDenied
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_is_later_than_any_process_of_before_today() {
+        let of_2026 = 1_767_225_600_000_u64 << 22;
+        assert!(instance() > of_2026);
+        assert_eq!(instance(), instance());
+    }
+
+    #[test]
+    fn running_out_of_descriptors_is_no_error_of_one_connection() {
+        // EMFILE
+        assert!(!is_of_one_connection(&io::Error::from_raw_os_error(24)));
+        assert!(is_of_one_connection(&io::ErrorKind::ConnectionAborted.into()));
+    }
+}
