@@ -38,6 +38,6 @@ pub use server::{Decision, Server, ServerBuilder};
 pub use services::Services;
 pub use tieline_core::{
     Instant,
-    conn::{Answer, By, CheckingIn, Closed, Limits, Outbox, PeerInfo, Stats},
+    conn::{Answer, By, CheckingIn, Closed, ConfigBuilder, ConfigError, Limits, Outbox, PeerInfo, Stats},
     wire::{Class, Metadata, Ran, Retry, Status},
 };

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tieline_core::conn::{CheckingIn, Config, ConfigBuilder, Connection, Limits, Side};
+use tieline_core::conn::{CheckingIn, Config, ConfigBuilder, ConfigError, Connection, Limits, Side};
 
 pub use crate::registry::Decision;
 use crate::{
@@ -158,12 +158,18 @@ impl<R: Runtime> ServerBuilder<R> {
     /// # Errors
     /// [`ListenError`]: the configuration is wrong, or the address cannot be taken.
     pub async fn listen(self, address: &str) -> Result<Server<R>, ListenError> {
+        let listener = self.runtime.listen(address).await;
+        let listener =
+            listener.map_err(|source| ListenError::Listen { address: address.to_owned(), source })?;
+        Ok(self.serve_on(listener)?)
+    }
+
+    /// Serves on a listener that was made otherwise, such as one that the process was started with.
+    ///
+    /// # Errors
+    /// [`ConfigError`]: the configuration is wrong.
+    pub fn serve_on(self, listener: R::Listener) -> Result<Server<R>, ConfigError> {
         let config = self.services.describe(self.config.instance(instance())).build()?;
-        let listener = self
-            .runtime
-            .listen(address)
-            .await
-            .map_err(|source| ListenError::Listen { address: address.to_owned(), source })?;
         let clock = self.runtime.clock();
         let registry = Registry::new(self.verifier);
         let stop = Arc::new(StopAccepting::default());

@@ -95,6 +95,12 @@ impl TcpListener {
     }
 }
 
+impl From<tokio::net::TcpListener> for TcpListener {
+    fn from(listener: tokio::net::TcpListener) -> Self {
+        Self { listener }
+    }
+}
+
 impl Listener for TcpListener {
     type Io = Tcp;
 

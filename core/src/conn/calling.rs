@@ -57,7 +57,8 @@ impl Machine {
         if ready && self.peer_concurrent == 0 {
             return Err(Rejection::NotServed);
         }
-        let plain = head.metadata.is_empty() && head.trace.is_empty() && head.codec == 0 && head.priority == 0;
+        let plain =
+            head.metadata.is_empty() && head.trace.is_empty() && head.codec == 0 && head.priority == 0;
         if !plain && !metadata_in_bounds(head.metadata.iter().copied()) {
             return Err(Rejection::BadHead);
         }
@@ -69,7 +70,8 @@ impl Machine {
         if self.calls.open() >= limits.max_calls as usize
             || self.calls.queued_octets + weight > limits.max_queued
         {
-            self.room_wanted = true;
+            // The least of those that were refused: when there is room for it, Room is no lie.
+            self.room_wanted = Some(self.room_wanted.map_or(weight, |least| least.min(weight)));
             return Err(Rejection::Full);
         }
         let method = match self.learned.find(head.method) {
@@ -85,12 +87,14 @@ impl Machine {
             }
         };
 
+        let for_handler = head.parent.is_some_and(|parent| self.served.find(parent).is_some());
         let lane = lane(head.priority.into());
         let deadline = head.deadline.map_or(NEVER, Instant::as_nanos);
         let (slot, call) = self.calls.allocate();
         call.wire = Wire::Queued;
         call.owner = Owner::Waits;
         call.one_way = one_way;
+        call.for_handler = for_handler;
         call.lane = lane;
         call.deadline = deadline;
         call.failure = None;
@@ -143,7 +147,11 @@ impl Machine {
     /// While this side drains, only handlers that still run may call.
     fn may_begin(&mut self, head: &CallHead<'_>) -> bool {
         if self.counter >= LAST_COUNT {
-            self.drain(Status::GOING_AWAY, core::time::Duration::from_secs(30), "this connection's ids are used up");
+            self.drain(
+                Status::GOING_AWAY,
+                core::time::Duration::from_secs(30),
+                "this connection's ids are used up",
+            );
             return false;
         }
         self.our_drain.is_none() || head.parent.is_some_and(|parent| self.served.find(parent).is_some())
@@ -182,7 +190,9 @@ impl Machine {
                 Failure::local(Status::TIMEOUT, Ran::No, "the deadline passed before the call could be sent")
             }
             // The callee knows the deadline, so no CANCEL need be sent; the RESPONSE is still due.
-            Wire::Sent => Failure::local(Status::TIMEOUT, Ran::Maybe, "the deadline passed without an answer"),
+            Wire::Sent => {
+                Failure::local(Status::TIMEOUT, Ran::Maybe, "the deadline passed without an answer")
+            }
         };
         self.tell(slot, Some(failure));
     }
@@ -197,6 +207,7 @@ impl Machine {
             return self.not_open(header);
         };
         let waits = call.owner == Owner::Waits;
+        self.idle_since = self.now;
         call.wire = Wire::Off;
         if waits {
             call.owner = Owner::Gone;
@@ -306,7 +317,7 @@ impl Machine {
 }
 
 /// Takes a call out of the queue before anything of it left.
-fn call_off(machine: &mut Machine, slot: u32, one_way: bool, lane: u8) {
+pub(super) fn call_off(machine: &mut Machine, slot: u32, one_way: bool, lane: u8) {
     machine.calls.unqueue(slot);
     if let Some(call) = machine.calls.get(slot) {
         call.wire = Wire::Off;

@@ -37,6 +37,8 @@ pub(crate) struct Call {
     pub(crate) wire: Wire,
     pub(crate) owner: Owner,
     pub(crate) one_way: bool,
+    /// Made on behalf of a served call whose handler runs.
+    pub(crate) for_handler: bool,
     /// An index of `LANES`.
     pub(crate) lane: u8,
     /// 0 until it is committed.
@@ -89,6 +91,7 @@ impl Calls {
                     wire: Wire::Off,
                     owner: Owner::Gone,
                     one_way: false,
+                    for_handler: false,
                     lane: 0,
                     id: 0,
                     deadline: NEVER,

@@ -114,7 +114,9 @@ pub enum ConfigError {
         rule: &'static str,
     },
     /// A method's name is empty, longer than 255 octets, has control characters, or stands there twice.
-    #[error("the method name {0:?} is empty, longer than 255 octets, has control characters, or is given twice")]
+    #[error(
+        "the method name {0:?} is empty, longer than 255 octets, has control characters, or is given twice"
+    )]
     Method(String),
     /// The check-in or the ack would be longer than the 16 KiB that a peer reads before check-in.
     #[error("labels and credential make a check-in of {0} octets, but 16 384 is the most")]
@@ -300,7 +302,11 @@ impl ConfigBuilder {
         }
         let limits = &config.limits;
         let range = |name, value: u64, least: u64, most: u64, rule| {
-            if (least..=most).contains(&value) { Ok(()) } else { Err(ConfigError::Range { name, value, rule }) }
+            if (least..=most).contains(&value) {
+                Ok(())
+            } else {
+                Err(ConfigError::Range { name, value, rule })
+            }
         };
         let (least, most) = config.heartbeat_bounds;
         let ms = |duration: Duration| nanos(duration) / 1_000_000;
@@ -309,10 +315,22 @@ impl ConfigBuilder {
         range("limits.max_message", limits.max_message.into(), 1 << 10, 1 << 30, "1 KiB to 1 GiB")?;
         range("limits.max_concurrent", limits.max_concurrent.into(), 0, 65_535, "0 to 65 535")?;
         range("limits.max_calls", limits.max_calls.into(), 1, 65_535, "1 to 65 535")?;
-        range("limits.memory", limits.memory as u64, limits.max_message.into(), u64::MAX, "at least max_message")?;
+        range(
+            "limits.memory",
+            limits.memory as u64,
+            limits.max_message.into(),
+            u64::MAX,
+            "at least max_message",
+        )?;
         range("limits.max_queued", limits.max_queued as u64, 1 << 10, u64::MAX, "at least 1 KiB")?;
         range("heartbeat_interval (ms)", ms(config.heartbeat_interval), 10, hour, "10 ms to 1 h")?;
-        range("heartbeat_bounds (ms)", ms(least), 10, ms(most).min(hour), "10 ms to 1 h, the lower one first")?;
+        range(
+            "heartbeat_bounds (ms)",
+            ms(least),
+            10,
+            ms(most).min(hour),
+            "10 ms to 1 h, the lower one first",
+        )?;
         range("heartbeat_bounds (ms)", ms(most), 10, hour, "10 ms to 1 h, the lower one first")?;
         range("check_in_timeout (ms)", ms(config.check_in_timeout), 1, 60_000, "1 ms to 1 min")?;
         range("ack_timeout (ms)", ms(config.ack_timeout), 1, 60_000, "1 ms to 1 min")?;
@@ -347,10 +365,7 @@ mod tests {
     fn what_is_out_of_range_is_named() {
         let limits = Limits { max_frame: 1, ..Limits::default() };
         let error = Config::builder("a").limits(limits).build().unwrap_err();
-        assert_eq!(
-            alloc::format!("{error}"),
-            "limits.max_frame is 1, but must be 16 KiB to 1 MiB"
-        );
+        assert_eq!(alloc::format!("{error}"), "limits.max_frame is 1, but must be 16 KiB to 1 MiB");
         assert!(matches!(Config::builder("no spaces").build(), Err(ConfigError::Identifier(_))));
         let twice = Config::builder("a").method(MethodSpec::unary("S/M")).method(MethodSpec::unary("S/M"));
         assert!(matches!(twice.build(), Err(ConfigError::Method(_))));

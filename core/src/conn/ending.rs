@@ -4,8 +4,9 @@ use alloc::{borrow::ToOwned, boxed::Box, string::String};
 use core::time::Duration;
 
 use super::{
-    event::{By, Cancel, Closed, Disconnect, Failure, Served},
+    calling::call_off,
     calls::{Owner, Wire},
+    event::{By, Cancel, Closed, Disconnect, Failure, Served},
     input::Flow,
     machine::{Machine, Phase, Step},
 };
@@ -93,7 +94,7 @@ impl Machine {
             _ => self.now.saturating_add(LINGER),
         };
         self.deafen();
-        self.room_wanted = false;
+        self.room_wanted = None;
         self.closed.get_or_insert_with(|| {
             let ms = end.retry_after_ms.min(300_000);
             Box::new(Closed {
@@ -156,6 +157,24 @@ impl Machine {
         self.lanes.requests.iter_mut().for_each(super::lanes::Queue::clear);
     }
 
+    /// Withdraws the one-ways that wait to be sent.
+    pub(super) fn drop_one_ways(&mut self, why: &str) {
+        for slot in 0..self.calls.slots() {
+            if self.calls.get(slot).is_some_and(|call| call.wire == Wire::Queued && call.one_way) {
+                self.withdraw(slot, why);
+            }
+        }
+    }
+
+    /// Takes a call back before anything of it left.
+    fn withdraw(&mut self, slot: u32, why: &str) {
+        let Some(call) = self.calls.get(slot) else { return };
+        let (one_way, lane) = (call.one_way, call.lane);
+        call_off(self, slot, one_way, lane);
+        self.call_timers.remove(slot);
+        self.tell(slot, Some(Failure::local(Status::NOT_SENT, Ran::No, why)));
+    }
+
     /// The outcome of a call is known. `None`: a one-way that was committed.
     pub(super) fn tell(&mut self, slot: u32, failure: Option<Failure>) {
         if let Some(call) = self.calls.get(slot) {
@@ -210,7 +229,22 @@ impl Machine {
         };
         if self.phase.listens() {
             self.eof.get_or_insert(cause);
-        } else if self.phase != Phase::Ended {
+        } else if matches!(self.phase, Phase::Closing | Phase::Refusing | Phase::Lingering)
+            && cause.is_empty()
+        {
+            // Who says no more may still read why.
+            self.eof.get_or_insert(cause);
+            if self.phase == Phase::Lingering && self.live.unsent == 0 {
+                self.finish();
+            }
+        } else {
+            self.finish();
+        }
+    }
+
+    /// Nothing more will come of it.
+    fn finish(&mut self) {
+        if self.phase != Phase::Ended {
             self.end_calls(Status::CONNECTION_LOST, "the connection is over");
             self.phase = Phase::Ended;
             self.phase_until = NEVER;
@@ -238,6 +272,8 @@ impl Machine {
             Phase::Ready if matches!(status, Status::NORMAL | Status::GOING_AWAY | Status::IDLE) => {
                 self.flush(status, message, FLUSH);
             }
+            // What waits is on its way already.
+            Phase::Flushing if matches!(status, Status::NORMAL | Status::GOING_AWAY | Status::IDLE) => {}
             Phase::Verifying => self.refuse(status, message.to_owned(), 0),
             _ => self.fail(status, message),
         }
@@ -274,11 +310,22 @@ impl Machine {
             (Some(_), _) => {}
             (None, Phase::Ready) => {
                 let (id, message) = (self.highest_in, message.to_owned());
+                self.withdraw_unless_for_a_handler(&message);
                 self.our_drain = Some(Box::new(OurDrain { id, status: status.as_close(), until, message }));
                 self.control.drain = true;
             }
             (None, _) if self.phase.listens() => self.close(status, message),
             (None, _) => {}
+        }
+    }
+
+    /// What has not begun yet does not begin behind our DRAIN, unless a handler waits for it.
+    fn withdraw_unless_for_a_handler(&mut self, why: &str) {
+        for slot in 0..self.calls.slots() {
+            let Some(call) = self.calls.get(slot) else { continue };
+            if call.wire == Wire::Queued && !call.for_handler {
+                self.withdraw(slot, why);
+            }
         }
     }
 
@@ -333,6 +380,7 @@ impl Machine {
         self.skip_frame(header);
         if first {
             self.drop_requests(Status::NOT_SENT, "the peer drains");
+            self.drop_one_ways("the peer drains");
             self.give_up_above(id);
         }
         let until = self.now.saturating_add(u64::from(grace_ms).saturating_mul(MILLISECOND));
@@ -356,6 +404,8 @@ impl Machine {
     /// What the phase waited for did not come.
     pub(super) fn phase_expired(&mut self) {
         match self.phase {
+            // What has been received in time counts: it is looked at first, at the next event.
+            Phase::AwaitCheckIn | Phase::AwaitAck if self.unparsed => {}
             Phase::AwaitCheckIn => self.fail(Status::CHECK_IN_TIMEOUT, "no check-in came in time"),
             Phase::Verifying => {
                 self.refuse(Status::CHECK_IN_REFUSED, "the verifier did not decide in time".to_owned(), 1000);
@@ -365,11 +415,7 @@ impl Machine {
                 self.end(EndOf::us(Status::CHECK_IN_TIMEOUT, message));
             }
             Phase::Acking => self.fail(Status::CHECK_IN_TIMEOUT, "the ack could not be written"),
-            Phase::Flushing | Phase::Closing | Phase::Refusing | Phase::Lingering => {
-                self.end_calls(Status::CONNECTION_LOST, "the connection is over");
-                self.phase = Phase::Ended;
-                self.phase_until = NEVER;
-            }
+            Phase::Flushing | Phase::Closing | Phase::Refusing | Phase::Lingering => self.finish(),
             Phase::Ready | Phase::Ended => self.phase_until = NEVER,
         }
     }
@@ -378,5 +424,16 @@ impl Machine {
     pub(super) fn linger(&mut self) {
         self.phase = Phase::Lingering;
         self.phase_until = self.now.saturating_add(LINGER);
+        self.cut_at = self.now.saturating_add(FLUSH);
+    }
+
+    /// The transport took something while the connection lingers: the peer has a second from the last octet on, but
+    /// one that takes an octet a second does not hold the line for ever.
+    pub(super) fn linger_on(&mut self) {
+        if self.eof.is_some() && self.live.unsent == 0 {
+            self.finish();
+        } else {
+            self.phase_until = self.now.saturating_add(LINGER).min(self.cut_at);
+        }
     }
 }

@@ -100,8 +100,8 @@ pub struct Served {
 }
 
 impl Served {
-    /// The slot: dense, below the announced `max_concurrent` plus the bound of one-ways. An application may keep
-    /// what belongs to the call in an array by it.
+    /// The slot: dense, and below three times the announced `max_concurrent` plus 17 plus the bound of one-ways. An
+    /// application may keep what belongs to the call in an array by it.
     #[must_use]
     pub const fn slot(self) -> usize {
         self.slot as usize
@@ -146,6 +146,12 @@ impl Incoming {
     #[must_use]
     pub fn ordering_key(&self) -> &[u8] {
         self.request().ordering_key
+    }
+
+    /// Octets that it holds while it waits and while it is served.
+    #[inline]
+    pub(crate) fn octets(&self) -> usize {
+        self.payload.len() + self.envelope.len()
     }
 
     /// It decoded when it came in; an empty envelope is an empty request.
@@ -519,7 +525,7 @@ pub struct Next {
     pub event: bool,
     /// When [`handle_timeout`](super::Connection::handle_timeout) is due.
     pub wake: Option<Instant>,
-    /// What to do with the transport once everything committed has been sent.
+    /// How far the end has come, and what that asks of the transport.
     pub end: End,
 }
 
@@ -531,7 +537,7 @@ pub enum End {
     /// Shut down writing when everything committed is sent; go on reading until the peer does the same, so that the
     /// reason of the close is not lost in a reset.
     ShutWrite,
-    /// Close the transport; nothing more will come of the connection.
+    /// Close the transport now, whatever has not been sent: the peer has gone, has said CLOSE, or does not take it.
     Close,
 }
 

@@ -19,7 +19,8 @@ use super::{
 use crate::{
     time::{MILLISECOND, SECOND, nanos},
     wire::{
-        CheckIn, CheckInAck, Escaped, HEADER_LEN, Header, Label, Parts, Repeated, Status, Table, is_identifier,
+        CheckIn, CheckInAck, Escaped, HEADER_LEN, Header, Label, Parts, Repeated, Status, Table,
+        is_identifier,
     },
 };
 
@@ -177,7 +178,10 @@ impl Machine {
         });
         self.inbox.skip(frame);
         if !kept {
-            self.fail(Status::CHECK_IN_REFUSED, "this client cannot keep the heartbeat interval that was granted");
+            self.fail(
+                Status::CHECK_IN_REFUSED,
+                "this client cannot keep the heartbeat interval that was granted",
+            );
             return Flow::Again;
         }
         self.meet(&peer);
@@ -195,6 +199,7 @@ impl Machine {
         self.control.table = (!self.config.methods.is_empty()).then_some(0);
         if self.peer_concurrent == 0 {
             self.drop_requests(Status::NOT_SENT, "the peer serves no calls");
+            self.drop_one_ways("the peer serves no calls");
         }
     }
 

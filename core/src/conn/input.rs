@@ -32,6 +32,8 @@ fn allowed(side: Side, phase: Phase, frame_type: FrameType) -> bool {
     match (side, phase) {
         (Side::Server, Phase::AwaitCheckIn) => frame_type == FrameType::CHECK_IN,
         (Side::Client, Phase::AwaitAck) => matches!(frame_type, FrameType::CHECK_IN_ACK | FrameType::CLOSE),
+        // A server that is full says so without waiting for the check-in.
+        (Side::Client, Phase::Greeting) => frame_type == FrameType::CLOSE,
         (_, Phase::Ready) => matches!(
             frame_type,
             FrameType::HEARTBEAT
@@ -164,7 +166,9 @@ impl Machine {
             FrameType::HEARTBEAT => self.on_heartbeat(header),
             FrameType::HEARTBEAT_ACK => self.on_heartbeat_ack(header),
             FrameType::CANCEL => self.on_cancel(header),
-            FrameType::STREAM_ITEM | FrameType::STREAM_END | FrameType::CREDIT => self.on_stream_frame(header),
+            FrameType::STREAM_ITEM | FrameType::STREAM_END | FrameType::CREDIT => {
+                self.on_stream_frame(header)
+            }
             FrameType::CONTINUATION => self.on_continuation(header),
             FrameType::DRAIN => self.on_drain(header),
             FrameType::CLOSE => self.on_close(header),
@@ -210,6 +214,7 @@ impl Machine {
             return Flow::Dry;
         }
         self.stats.frames_in += 1;
+        self.header_at = None;
         match header.frame_type {
             FrameType::CHECK_IN => self.on_check_in(header),
             FrameType::CHECK_IN_ACK => self.on_check_in_ack(header),
@@ -265,8 +270,7 @@ impl Machine {
             (What::Magic, Phase::AwaitAck | Phase::AwaitCheckIn) => {
                 let octets = self.inbox.octets();
                 let start = octets.get(..octets.len().min(24)).unwrap_or_default();
-                let message =
-                    alloc::format!("{fault}; it began with \"{}\"", crate::wire::Escaped(start));
+                let message = alloc::format!("{fault}; it began with \"{}\"", crate::wire::Escaped(start));
                 self.fail(Status::PROTOCOL_ERROR, &message);
                 Flow::Again
             }
@@ -328,11 +332,15 @@ impl Machine {
     /// Calls of this endpoint do not stream: on an open one such a frame goes in a direction that its kind has not.
     fn on_stream_frame(&mut self, header: Header) -> Flow {
         let open = if self.is_theirs(header.id) {
-            self.served.by_wire_id(header.id).is_some()
+            self.served.is_admitted(header.id)
         } else {
             self.calls.by_wire_id(header.id).is_some()
         };
-        if open { self.violation("a stream's frame for a call that does not stream") } else { self.not_open(header) }
+        if open {
+            self.violation("a stream's frame for a call that does not stream")
+        } else {
+            self.not_open(header)
+        }
     }
 
     /// The rest of a message that was refused at its first frame is free; any other has no beginning.
@@ -342,10 +350,15 @@ impl Machine {
                 self.refused.remove(&header.id);
             }
             self.skip_frame(header);
-            return Flow::Again;
+            // Free of what late frames cost, not of what fragments cost that are too small to be of use.
+            return match header.len {
+                0 if header.flags.contains(Flags::MORE) => self.violation("an empty CONTINUATION with MORE"),
+                1..256 if header.flags.contains(Flags::MORE) => self.pay(cost::SMALL),
+                _ => Flow::Again,
+            };
         }
         let open = if self.is_theirs(header.id) {
-            self.served.by_wire_id(header.id).is_some()
+            self.served.is_admitted(header.id)
         } else {
             self.calls.by_wire_id(header.id).is_some()
         };

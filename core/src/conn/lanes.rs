@@ -8,12 +8,15 @@ use alloc::collections::VecDeque;
 /// Priorities 1, 0 and −1, in the order in which they go out.
 pub(crate) const LANES: usize = 3;
 
+/// The lane of priority 0.
+pub(crate) const NORMAL: u8 = 1;
+
 /// The lane of a priority; others are clamped (protocol §5).
 #[inline]
 pub(crate) const fn lane(priority: i32) -> u8 {
     match priority {
         1.. => 0,
-        0 => 1,
+        0 => NORMAL,
         _ => 2,
     }
 }

@@ -19,7 +19,12 @@ pub(crate) struct Learned {
 
 impl Learned {
     /// Adds a method, unless there are too many already.
-    pub(crate) fn add(&mut self, method: &Method<'_>, most: usize, most_octets: usize) -> Result<(), Contradiction> {
+    pub(crate) fn add(
+        &mut self,
+        method: &Method<'_>,
+        most: usize,
+        most_octets: usize,
+    ) -> Result<(), Contradiction> {
         if method.id == 0 {
             return Err(Contradiction);
         }

@@ -127,8 +127,9 @@ impl Liveness {
 
     /// A HEARTBEAT came; whether it came sooner than half an interval after the one before.
     pub(crate) fn beat_in(&mut self, now: u64) -> bool {
-        let early =
-            self.last_beat_in.is_some_and(|before| now.saturating_sub(before).saturating_mul(2) < self.interval);
+        let early = self
+            .last_beat_in
+            .is_some_and(|before| now.saturating_sub(before).saturating_mul(2) < self.interval);
         self.last_beat_in = Some(now);
         early
     }
@@ -158,13 +159,18 @@ impl Liveness {
         if self.interval == 0 {
             return NEVER;
         }
-        let quiet = if output || self.unsent > 0 { NEVER } else { self.last_sent.saturating_add(self.interval) };
+        let quiet =
+            if output || self.unsent > 0 { NEVER } else { self.last_sent.saturating_add(self.interval) };
         let deaf = if self.unanswered { NEVER } else { self.last_read.saturating_add(self.interval) };
         quiet.min(deaf)
     }
 
     fn silent_at(&self) -> u64 {
-        if self.silent_until == NEVER { self.last_read.saturating_add(self.bound()) } else { self.silent_until }
+        if self.silent_until == NEVER {
+            self.last_read.saturating_add(self.bound())
+        } else {
+            self.silent_until
+        }
     }
 
     fn stalled_at(&self) -> u64 {
@@ -185,7 +191,11 @@ impl Liveness {
             Inbound::Header(until) => *until,
             Inbound::Body(pace) => pace.next(),
         };
-        self.beat_due(output).min(self.silent_at()).min(self.stalled_at()).min(inbound).min(self.outbound.next())
+        self.beat_due(output)
+            .min(self.silent_at())
+            .min(self.stalled_at())
+            .min(inbound)
+            .min(self.outbound.next())
     }
 
     /// Looks at the clock. Death comes before slowness if both are due.

@@ -104,6 +104,8 @@ pub(crate) struct Control {
     pub(crate) drain: bool,
     /// The next method to announce.
     pub(crate) table: Option<u32>,
+    /// TABLE frames so far.
+    pub(crate) tables: u32,
     /// Calls to cancel: at most one a call that was committed.
     pub(crate) cancels: VecDeque<(u64, Status)>,
 }
@@ -138,7 +140,8 @@ pub(crate) struct Machine {
     pub(crate) highest_out: u64,
     /// Slots of calls whose outcome is known but not fetched.
     pub(crate) finished: VecDeque<u32>,
-    pub(crate) room_wanted: bool,
+    /// What the least call weighs that was refused for want of room.
+    pub(crate) room_wanted: Option<usize>,
 
     pub(crate) served: ServedCalls,
     pub(crate) served_timers: Wheel,
@@ -158,6 +161,8 @@ pub(crate) struct Machine {
     /// When check-in, the verifier's decision or the ack must have come; when a CLOSE must be out; when to stop
     /// lingering: what the present phase waits for at most.
     pub(crate) phase_until: u64,
+    /// When lingering ends at the latest, however slowly the last octets are taken.
+    pub(crate) cut_at: u64,
     pub(crate) idle_since: u64,
     pub(crate) our_drain: Option<Box<OurDrain>>,
     pub(crate) their_drain: Option<TheirDrain>,
@@ -197,7 +202,7 @@ impl Machine {
             counter: 0,
             highest_out: 0,
             finished: VecDeque::new(),
-            room_wanted: false,
+            room_wanted: None,
             served: ServedCalls::default(),
             served_timers: Wheel::default(),
             highest_in: 0,
@@ -210,6 +215,7 @@ impl Machine {
             live: Liveness::new(now),
             budget: Budget::new(now),
             phase_until,
+            cut_at: NEVER,
             idle_since: now,
             our_drain: None,
             their_drain: None,
@@ -274,15 +280,17 @@ impl Machine {
             || !self.finished.is_empty()
             || !self.cancelled.is_empty()
             || self.may_start_one_way()
-            || (self.room_wanted && self.has_room())
+            || self.may_tell_room()
             || (self.closed.is_some() && !self.closed_told && self.may_tell_closed())
             || (self.eof.is_some() && self.phase.listens())
     }
 
     /// Below half of what may wait, so that those who were refused do not come one by one.
-    pub(crate) fn has_room(&self) -> bool {
+    pub(crate) fn may_tell_room(&self) -> bool {
+        let Some(weight) = self.room_wanted else { return false };
         let limits = &self.config.limits;
-        self.calls.open() * 2 <= limits.max_calls as usize && self.calls.queued_octets * 2 <= limits.max_queued
+        let (queued, most) = (self.calls.queued_octets, limits.max_queued);
+        self.calls.open() * 2 <= limits.max_calls as usize && queued * 2 <= most && queued + weight <= most
     }
 
     pub(crate) fn next(&self) -> Next {

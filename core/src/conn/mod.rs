@@ -26,6 +26,7 @@ use core::{fmt, time::Duration};
 
 use bytes::BytesMut;
 
+use self::machine::{Machine, Phase, Step};
 pub use self::{
     config::{Config, ConfigBuilder, ConfigError, Limits, MethodSpec, Side},
     event::{
@@ -34,7 +35,6 @@ pub use self::{
     },
     outbox::Outbox,
 };
-use self::machine::{Machine, Phase, Step};
 use crate::{
     time::{Instant, NEVER, instant},
     wire::{Class, Ran, Status},
@@ -310,7 +310,13 @@ impl<U> Connection<U> {
 
     /// Refuses the check-in that [`Event::CheckIn`] asked about. `status` is of class 4, such as `CHECK_IN_REFUSED`,
     /// `IDENTITY_CONFLICT` or `TOO_MANY_CONNECTIONS`.
-    pub fn refuse_check_in(&mut self, now: Instant, status: Status, message: &str, retry_after: Option<Duration>) {
+    pub fn refuse_check_in(
+        &mut self,
+        now: Instant,
+        status: Status,
+        message: &str,
+        retry_after: Option<Duration>,
+    ) {
         self.machine.tick(now);
         if self.machine.phase == Phase::Verifying {
             let ms = retry_after.map_or(0, |after| u32::try_from(after.as_millis()).unwrap_or(u32::MAX));
@@ -341,7 +347,12 @@ impl<U> Connection<U> {
     pub fn poll_event(&mut self, now: Instant) -> Option<Event<U>> {
         self.machine.tick(now);
         loop {
-            let event = match self.machine.poll()? {
+            let Some(step) = self.machine.poll() else {
+                // What was decoded may have been the last that a drain waited for.
+                self.machine.settle();
+                return None;
+            };
+            let event = match step {
                 Step::Done { slot, outcome } => {
                     let user = self.take_user(slot);
                     self.machine.settle();

@@ -161,7 +161,9 @@ impl Buf for Outbox {
     fn chunk(&self) -> &[u8] {
         match self.segments.front() {
             None => self.small.get(self.head..).unwrap_or_default(),
-            Some(Segment::Small(len)) => self.small.get(self.head..self.head.saturating_add(*len)).unwrap_or_default(),
+            Some(Segment::Small(len)) => {
+                self.small.get(self.head..self.head.saturating_add(*len)).unwrap_or_default()
+            }
             Some(Segment::Shared(octets)) => octets,
         }
     }

@@ -3,8 +3,8 @@
 use bytes::Buf;
 
 use super::{
-    config::Side,
     calls::{Owner, Wire},
+    config::Side,
     lanes::Waiting,
     machine::{Machine, Phase},
     outbox::Outbox,
@@ -19,8 +19,9 @@ use crate::{
 
 /// The tag of `Request.timeout_us`: field 3, varint.
 const TIMEOUT_TAG: u8 = 3 << 3;
-/// TABLE goes out in pieces of about this length.
-const TABLE_PIECE: usize = 8 << 10;
+/// TABLE goes out in as few pieces as the peer's frames allow, and in so many at most: each costs the peer's budget 64
+/// points of 4096. Methods that are left out are called by name.
+const TABLE_PIECES: u32 = 48;
 
 impl Machine {
     /// Commits what the outbox has room for; whether that was anything.
@@ -65,15 +66,18 @@ impl Machine {
                 }
             }
             Phase::Closing => self.commit_close(out),
-            Phase::AwaitAck
-            | Phase::AwaitCheckIn
-            | Phase::Verifying
-            | Phase::Lingering
-            | Phase::Ended => {}
+            Phase::AwaitAck | Phase::AwaitCheckIn | Phase::Verifying | Phase::Lingering | Phase::Ended => {}
         }
     }
 
-    fn put(&mut self, out: &mut Outbox, frame_type: FrameType, status: Status, id: u64, envelope: Envelope<'_>) {
+    fn put(
+        &mut self,
+        out: &mut Outbox,
+        frame_type: FrameType,
+        status: Status,
+        id: u64,
+        envelope: Envelope<'_>,
+    ) {
         let before = out.small().len();
         let header = Header { frame_type, flags: Flags::NONE, status, id, len: 0 };
         // What is built here obeys the rules that `emit` checks; `wire` proves it for each type.
@@ -182,16 +186,24 @@ impl Machine {
     fn commit_table(&mut self, out: &mut Outbox, first: u32) {
         let config = alloc::sync::Arc::clone(&self.config);
         let mut octets = 0;
+        let piece = self.peer_frame.saturating_sub(64);
         let methods: alloc::vec::Vec<Method<'_>> = (first..)
             .zip(config.methods.get(first as usize..).unwrap_or_default())
-            .map(|(index, method)| Method { id: index + 1, name: &method.name, fingerprint: method.fingerprint })
+            .map(|(index, method)| Method {
+                id: index + 1,
+                name: &method.name,
+                fingerprint: method.fingerprint,
+            })
             .take_while(|method| {
                 octets += method.name.len() + 24;
-                octets <= TABLE_PIECE
+                octets <= piece
             })
             .collect();
         let next = first.saturating_add(u32::try_from(methods.len()).unwrap_or(u32::MAX));
-        self.control.table = ((next as usize) < config.methods.len() && next > first).then_some(next);
+        self.control.tables += 1;
+        let more =
+            (next as usize) < config.methods.len() && next > first && self.control.tables < TABLE_PIECES;
+        self.control.table = more.then_some(next);
         let table = Table { methods: Repeated::from(&methods[..]) };
         self.put(out, FrameType::TABLE, Status::OK, 0, Envelope::Table(table));
     }
@@ -278,7 +290,11 @@ impl Machine {
         if call.generation != generation || call.wire != Wire::Queued {
             return false;
         }
-        let left = if call.deadline == NEVER { None } else { Some(call.deadline.saturating_sub(now).div_ceil(1000)) };
+        let left = if call.deadline == NEVER {
+            None
+        } else {
+            Some(call.deadline.saturating_sub(now).div_ceil(1000))
+        };
         let timeout = left.map_or(0, |us| 1 + varint::len(us));
         let (before, after) = (usize::from(call.before), usize::from(call.after));
         let envelope = before + timeout + after;
@@ -354,8 +370,7 @@ impl Machine {
         let octets = self.live.sent(self.now, octets);
         self.stats.octets_out = self.stats.octets_out.saturating_add(octets as u64);
         if self.phase == Phase::Lingering && octets > 0 {
-            // The peer has a second from the last octet on.
-            self.linger();
+            self.linger_on();
         }
     }
 

@@ -8,7 +8,7 @@ use alloc::{collections::VecDeque, vec::Vec};
 
 use bytes::Bytes;
 
-use super::event::Served;
+use super::{event::Served, lanes::NORMAL};
 use crate::{time::NEVER, wire::Status};
 
 pub(crate) struct Serving {
@@ -99,6 +99,7 @@ impl ServedCalls {
         serving.admitted = admitted;
         serving.running = admitted || one_way;
         serving.answered = one_way;
+        serving.lane = NORMAL;
         serving.deadline = NEVER;
         (slot, serving)
     }
@@ -125,6 +126,12 @@ impl ServedCalls {
         let at = self.ring.binary_search_by_key(&id, |&(id, _)| id).ok()?;
         let &(_, slot) = self.ring.get(at)?;
         self.slots.get(slot as usize).filter(|serving| serving.id == id && !serving.one_way).map(|_| slot)
+    }
+
+    /// Whether the REQUEST with this id is in the table and was not refused.
+    pub(crate) fn is_admitted(&self, id: u64) -> bool {
+        let slot = self.by_wire_id(id).and_then(|slot| self.slots.get(slot as usize));
+        slot.is_some_and(|serving| serving.admitted)
     }
 
     #[inline]

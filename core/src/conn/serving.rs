@@ -11,9 +11,7 @@ use super::{
 };
 use crate::{
     time::{NEVER, instant},
-    wire::{
-        Class, Flags, HEADER_LEN, Header, Kind, Parts, Repeated, Request, Response, Status, varint,
-    },
+    wire::{Class, Flags, HEADER_LEN, Header, Kind, Parts, Repeated, Request, Response, Status, varint},
 };
 
 /// A deadline above this is none (protocol §5, `Request.timeout_us`).
@@ -38,11 +36,18 @@ impl Machine {
     #[inline]
     pub(super) fn on_request(&mut self, header: Header, one_way: bool) -> Flow {
         if !self.is_theirs(header.id) || header.id <= self.highest_in {
-            return self.violation("the id of a new call has the wrong parity or is not above the one before");
+            return self
+                .violation("the id of a new call has the wrong parity or is not above the one before");
         }
         self.highest_in = header.id;
         self.idle_since = self.now;
-        match self.admission(header) {
+        // Answers that nobody reads must not pile up.
+        let most = self.config.announced_concurrency().saturating_mul(2).saturating_add(16);
+        if !one_way && self.served.requests >= most {
+            self.fail(Status::EXCESSIVE_LOAD, "too many calls at once, and their answers are not read");
+            return Flow::Again;
+        }
+        match self.admission(header, one_way) {
             Ok(admission) if one_way => self.begin_one_way(header, &admission),
             Ok(admission) => self.begin(header, &admission),
             Err((status, message)) => self.turn_away(header, one_way, status, message),
@@ -51,13 +56,14 @@ impl Machine {
 
     /// Decides about a call before anything is kept of it (protocol §5, "What is wrong where").
     #[inline]
-    fn admission(&mut self, header: Header) -> Result<Admission, (Status, &'static str)> {
+    fn admission(&mut self, header: Header, one_way: bool) -> Result<Admission, (Status, &'static str)> {
         if self.our_drain.as_ref().is_some_and(|drain| header.id > drain.id) {
             return Err((Status::DRAINING, "this node drains"));
         }
         let frame = HEADER_LEN + header.len as usize;
         let body = self.inbox.octets().get(HEADER_LEN..frame).unwrap_or_default();
-        let parts = Parts::split(body).map_err(|_| (Status::BAD_REQUEST, "the envelope's length is wrong"))?;
+        let parts =
+            Parts::split(body).map_err(|_| (Status::BAD_REQUEST, "the envelope's length is wrong"))?;
         let from = frame - parts.payload.len();
         let envelope = from - parts.envelope.len();
         let Ok(request) = Request::parse(parts.envelope) else {
@@ -87,9 +93,6 @@ impl Machine {
         if header.flags.contains(Flags::MORE) || parts.payload.len() > limits.max_message as usize {
             return Err((Status::TOO_LARGE, "the argument is larger than this side reads"));
         }
-        if parts.payload.len() > limits.memory.saturating_sub(self.served.held) {
-            return Err((Status::OVERLOADED, "the arguments of open calls take all of the memory set aside"));
-        }
         let deadline = match request.timeout_us {
             Some(0) => return Err((Status::EXPIRED_IN_QUEUE, "the deadline had passed")),
             Some(us) if us <= MAX_TIMEOUT_US => {
@@ -97,7 +100,19 @@ impl Machine {
             }
             _ => NEVER,
         };
-        let rich = !request.ordering_key.is_empty() || !request.metadata.is_empty() || !request.trace.is_empty();
+        if deadline <= self.now {
+            return Err((Status::EXPIRED_IN_QUEUE, "the deadline passed while the call arrived"));
+        }
+        let rich =
+            !request.ordering_key.is_empty() || !request.metadata.is_empty() || !request.trace.is_empty();
+        let octets = parts.payload.len() + if rich { parts.envelope.len() } else { 0 };
+        if octets > limits.memory {
+            return Err((Status::TOO_LARGE, "the call is larger than the memory set aside for calls"));
+        }
+        // One-ways have a bound of their own while they wait.
+        if !one_way && octets > limits.memory.saturating_sub(self.served.held) {
+            return Err((Status::OVERLOADED, "the arguments of open calls take all of the memory set aside"));
+        }
         let lane = lane(request.priority);
         Ok(Admission { method: index, deadline, lane, codec: request.codec, envelope, from, rich })
     }
@@ -111,10 +126,10 @@ impl Machine {
         let (slot, serving) = self.served.admit(header.id, false, true);
         serving.lane = admission.lane;
         // Frames are far below 4 GiB.
-        serving.held = u32::try_from(incoming.payload.len()).unwrap_or(u32::MAX);
+        serving.held = u32::try_from(incoming.octets()).unwrap_or(u32::MAX);
         serving.deadline = admission.deadline;
         let generation = serving.generation;
-        self.served.held += incoming.payload.len();
+        self.served.held += incoming.octets();
         if admission.deadline != NEVER {
             self.served_timers.insert(slot, admission.deadline, self.now);
         }
@@ -126,11 +141,8 @@ impl Machine {
     #[inline]
     fn incoming(&mut self, header: Header, admission: &Admission) -> Incoming {
         let frame = HEADER_LEN + header.len as usize;
-        let envelope = if admission.rich {
-            self.inbox.copy(admission.envelope, admission.from)
-        } else {
-            Self::NOTHING
-        };
+        let envelope =
+            if admission.rich { self.inbox.copy(admission.envelope, admission.from) } else { Self::NOTHING };
         Incoming {
             call: Served { slot: 0, generation: 0 },
             method: admission.method,
@@ -147,8 +159,9 @@ impl Machine {
         let mut incoming = self.incoming(header, admission);
         incoming.one_way = true;
         let limits = &self.config.limits;
-        let octets = self.backlog_octets + incoming.payload.len();
-        if self.backlog.len() >= limits.max_one_ways || octets > limits.max_one_way_octets {
+        let octets = self.backlog_octets + incoming.octets();
+        let never = self.config.announced_concurrency() == 0;
+        if never || self.backlog.len() >= limits.max_one_ways || octets > limits.max_one_way_octets {
             self.stats.dropped_one_ways += 1;
             return Flow::Again;
         }
@@ -161,14 +174,15 @@ impl Machine {
     /// is over the rest still run.
     #[inline]
     pub(crate) fn may_start_one_way(&self) -> bool {
-        !self.backlog.is_empty()
-            && (self.served.one_ways < self.config.announced_concurrency() || self.phase.is_ending())
+        let Some(first) = self.backlog.front() else { return false };
+        let fits = first.incoming.octets() <= self.config.limits.memory.saturating_sub(self.served.held);
+        (fits && self.served.one_ways < self.config.announced_concurrency()) || self.phase.is_ending()
     }
 
     pub(super) fn start_one_way(&mut self) -> Option<Step> {
         while self.may_start_one_way() {
             let waiting = self.backlog.pop_front()?;
-            let octets = waiting.incoming.payload.len();
+            let octets = waiting.incoming.octets();
             self.backlog_octets = self.backlog_octets.saturating_sub(octets);
             if waiting.deadline <= self.now {
                 self.stats.dropped_one_ways += 1;
@@ -179,7 +193,8 @@ impl Machine {
             serving.held = u32::try_from(octets).unwrap_or(u32::MAX);
             let generation = serving.generation;
             self.served.held += octets;
-            if waiting.deadline != NEVER {
+            // Once the end was told nothing more is, so nobody is told of a deadline then.
+            if waiting.deadline != NEVER && !self.phase.is_ending() {
                 self.served_timers.insert(slot, waiting.deadline, self.now);
             }
             self.stats.calls_in += 1;
@@ -199,11 +214,6 @@ impl Machine {
             self.stats.dropped_one_ways += 1;
         } else {
             self.stats.refused += 1;
-            // Answers that nobody reads must not pile up.
-            if self.served.requests > self.config.announced_concurrency().saturating_mul(2).saturating_add(16) {
-                self.fail(Status::EXCESSIVE_LOAD, "too many calls at once, and their refusals are not read");
-                return Flow::Again;
-            }
             let (slot, _) = self.served.admit(header.id, false, false);
             self.answer(slot, &Reply::error(status, message), status);
         }
@@ -261,9 +271,15 @@ impl Machine {
 
     /// The application answers.
     #[inline]
-    pub(crate) fn reply(&mut self, call: Served, reply: &Reply<'_>, status: Status) -> Result<(), ReplyError> {
+    pub(crate) fn reply(
+        &mut self,
+        call: Served,
+        reply: &Reply<'_>,
+        status: Status,
+    ) -> Result<(), ReplyError> {
         let serving = self.served.find(call).ok_or(ReplyError::Unknown)?;
         serving.running = false;
+        self.idle_since = self.now;
         let (answered, one_way) = (serving.answered, serving.one_way);
         self.served_timers.remove(call.slot);
         if answered {
@@ -286,7 +302,11 @@ impl Machine {
         }
         let Some(slot) = self.served.by_wire_id(header.id) else { return self.not_open(header) };
         self.skip_frame(header);
-        self.cut_short(slot, Cancel::ByCaller, Status::CANCELLED_RUNNING, "the caller gave the call up");
+        if header.status.as_cancel() == Status::DEADLINE_EXCEEDED {
+            self.served_expired(slot);
+        } else {
+            self.cut_short(slot, Cancel::ByCaller, Status::CANCELLED_RUNNING, "the caller gave the call up");
+        }
         self.pay(cost::SMALL)
     }
 
@@ -324,8 +344,11 @@ impl Machine {
             self.ready_untold = false;
             return self.peer.clone().map(Step::Ready);
         }
-        if let Some((call, why)) = self.cancelled.pop_front() {
-            return Some(Step::Cancelled(call, why));
+        while let Some((call, why)) = self.cancelled.pop_front() {
+            // Who has stopped meanwhile need not be told.
+            if self.served.find(call).is_some() {
+                return Some(Step::Cancelled(call, why));
+            }
         }
         if !self.finished.is_empty()
             && let Some(step) = self.finished_step()
@@ -337,8 +360,8 @@ impl Machine {
         {
             return Some(step);
         }
-        if self.room_wanted && self.has_room() {
-            self.room_wanted = false;
+        if self.may_tell_room() {
+            self.room_wanted = None;
             return Some(Step::Room);
         }
         None

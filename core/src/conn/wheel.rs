@@ -12,6 +12,7 @@ use crate::time::{MILLISECOND, NEVER};
 /// Levels of 64 buckets each; the lowest level's bucket is one millisecond, the range 4.6 hours. A deadline beyond
 /// the range waits in the last bucket and is put back from there.
 const LEVELS: usize = 4;
+const TOP: u32 = 3;
 const BITS: u32 = 6;
 const BUCKETS: usize = 64;
 const RANGE: u64 = 1 << 24;
@@ -125,7 +126,7 @@ impl Inner {
     fn link(&mut self, key: u32, tick: u64) {
         let place = tick.clamp(self.now, self.now.saturating_add(RANGE - 1));
         let distance = (self.now ^ place) | (BUCKETS as u64 - 1);
-        let level = ((63 - distance.leading_zeros()) / BITS).min(LEVELS as u32 - 1);
+        let level = ((63 - distance.leading_zeros()) / BITS).min(TOP);
         let index = (place >> (level * BITS)) & (BUCKETS as u64 - 1);
         // Below 4 × 64 by the two lines above.
         #[allow(clippy::cast_possible_truncation)]
@@ -176,7 +177,7 @@ impl Inner {
 
     fn vacate(&mut self, bucket: u32) {
         if let Some(occupied) = self.occupied.get_mut(bucket as usize / BUCKETS) {
-            *occupied &= !(1 << (bucket % BUCKETS as u32));
+            *occupied &= !(1 << (bucket % (1 << BITS)));
         }
     }
 

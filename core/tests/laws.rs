@@ -1,0 +1,57 @@
+//! The laws of [`tieline_core::conn::Connection`] over random runs of two connections in virtual time.
+//!
+//! `TIELINE_SEEDS=n` runs n seeds instead of 10 000; `TIELINE_SEED=x` replays one with a readable trace.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation, clippy::print_stdout)]
+
+mod support;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use support::{pair, tally::Tally};
+
+fn seeds(usual: u64) -> u64 {
+    std::env::var("TIELINE_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(usual)
+}
+
+fn replay() -> Option<u64> {
+    std::env::var("TIELINE_SEED").ok().and_then(|seed| seed.parse().ok())
+}
+
+/// Runs every seed; on failure it says how to replay the one that failed.
+fn over_seeds(name: &str, usual: u64, run: impl Fn(u64, bool) -> Tally) -> Option<Tally> {
+    if let Some(seed) = replay() {
+        run(seed, true);
+        return None;
+    }
+    let mut tally = Tally::default();
+    for seed in 0..seeds(usual) {
+        match catch_unwind(AssertUnwindSafe(|| run(seed, false))) {
+            Ok(counts) => tally.add(&counts),
+            Err(panic) => {
+                println!("seed {seed} failed; replay it with\n  TIELINE_SEED={seed} cargo test -p tieline-core --test laws {name} -- --exact --nocapture");
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+    Some(tally)
+}
+
+#[test]
+fn two_connections_keep_the_laws() {
+    let run = |seed, talk| {
+        let run = pair::run(seed, talk);
+        if seed % 50 == 0 {
+            assert_eq!(run.trace, pair::run(seed, false).trace, "L13: the same seed, another trace");
+        }
+        run.tally
+    };
+    if let Some(tally) = over_seeds("two_connections_keep_the_laws", 8_000, run) {
+        tally.report("two connections", &[
+            "cancel", "clock jump", "close", "connection dropped", "drain", "drip", "end of stream", "half-sent frames",
+            "partial write", "pause", "reset", "stall", "L4 no spin", "Ran::No is true", "Ran::Yes is true",
+            "a handler once a request", "a refusal gives the value back", "a second DRAIN", "dead peers are found in time",
+            "everything finishes", "frames judged", "ids increase", "into_unfinished", "laws", "max_concurrent kept",
+            "no dead peer is kept", "one RESPONSE a REQUEST", "one outcome a call",
+        ]);
+    }
+}

@@ -1,0 +1,1 @@
+//! Frames that are valid, mutated, repeated, inserted or random.

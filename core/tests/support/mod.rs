@@ -1,0 +1,25 @@
+//! What the tests of the connection share.
+//!
+//! | file | what |
+//! |---|---|
+//! | `frames` | building frames, and frames as they were seen |
+//! | `raw` | one connection opposite a peer that is written by hand, octet by octet |
+//! | `random` | a seed's numbers |
+//! | `tally` | faults that were injected and checks that were executed, by name |
+//! | `pipe` | one direction of a simulated transport |
+//! | `tap` | an observer that decodes both directions and objects to what the protocol forbids |
+//! | `node` | a connection, its driver and an application that does everything an application may do |
+//! | `pair` | two nodes, two pipes and a schedule of faults |
+//! | `hostile` | frames that are valid, mutated, repeated, inserted or random |
+
+#![allow(dead_code, unreachable_pub, missing_docs)]
+
+pub mod frames;
+pub mod hostile;
+pub mod node;
+pub mod pair;
+pub mod pipe;
+pub mod random;
+pub mod raw;
+pub mod tally;
+pub mod tap;
