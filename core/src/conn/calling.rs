@@ -1,17 +1,19 @@
 //! This side's calls: accepting them, withdrawing them, and their outcomes.
 
+use bytes::Bytes;
+
 use super::{
     calls::{Owner, Wire},
     event::{Answer, Body, CallHead, CallId, Failure, Rejection},
     input::Flow,
-    lanes::{Waiting, lane},
+    lanes::{Sort, Waiting, lane},
     machine::{Machine, Phase, Step},
     outbox::SHARE_FROM,
 };
 use crate::{
     time::{Instant, NEVER},
     wire::{
-        Class, Flags, HEADER_LEN, Header, Metadata, Parts, Ran, Repeated, Request, Response, Status,
+        Class, Flags, FrameType, HEADER_LEN, Header, Metadata, Parts, Ran, Repeated, Request, Response, Status,
         is_metadata_key, varint,
     },
 };
@@ -41,6 +43,14 @@ impl Machine {
         body: Body<'_>,
         one_way: bool,
     ) -> Result<CallId, Rejection> {
+        if !one_way && let Some(id) = self.quick_call(head, &body) {
+            return Ok(id);
+        }
+        self.enqueue(head, body, one_way)
+    }
+
+    /// Takes a call or a one-way that has to wait, or has something special to say, or cannot be taken.
+    fn enqueue(&mut self, head: &CallHead<'_>, body: Body<'_>, one_way: bool) -> Result<CallId, Rejection> {
         if self.phase.is_ending() || self.eof.is_some() {
             return Err(Rejection::Closed);
         }
@@ -88,8 +98,8 @@ impl Machine {
         };
 
         let for_handler = head.parent.is_some_and(|parent| self.served.find(parent).is_some());
-        let lane = lane(head.priority.into());
         let deadline = head.deadline.map_or(NEVER, Instant::as_nanos);
+        let lane = lane(head.priority.into());
         let (slot, call) = self.calls.allocate();
         call.wire = Wire::Queued;
         call.owner = Owner::Waits;
@@ -140,8 +150,33 @@ impl Machine {
             self.call_timers.insert(slot, deadline, self.now);
         }
         let waiting = Waiting::Call { slot, generation };
-        if one_way { self.lanes.others(lane) } else { self.lanes.requests(lane) }.push(waiting);
+        self.lanes.push(if one_way { Sort::Other } else { Sort::Request }, lane, waiting);
         Ok(CallId { slot, generation })
+    }
+
+    /// Takes back a call that was staged and has not reached the outbox; whether it could be.
+    #[cold]
+    pub(super) fn unstage(&mut self, slot: u32, id: u64) -> bool {
+        if id <= self.transmitted {
+            return false;
+        }
+        self.staging.retain(|header| header.id != id, |header| header.frame_type == FrameType::RESPONSE);
+        self.calls.unanswered = self.calls.unanswered.saturating_sub(1);
+        self.stats.calls_out = self.stats.calls_out.saturating_sub(1);
+        if let Some(call) = self.calls.get(slot) {
+            call.wire = Wire::Off;
+        }
+        true
+    }
+
+    /// The number of the next call, if there is one left.
+    #[inline]
+    pub(super) fn next_count(&mut self) -> Option<u64> {
+        if self.counter >= LAST_COUNT {
+            return None;
+        }
+        self.counter += 1;
+        Some(self.counter)
     }
 
     /// While this side drains, only handlers that still run may call.
@@ -172,6 +207,7 @@ impl Machine {
             Wire::Queued => {
                 call_off(self, id.slot, one_way, lane);
             }
+            Wire::Sent if self.unstage(id.slot, wire_id) => {}
             Wire::Sent => self.control.cancels.push_back((wire_id, Status::CANCELLED)),
             Wire::Off => {}
         }
@@ -182,11 +218,14 @@ impl Machine {
     /// The deadline of a call has passed.
     pub(super) fn call_expired(&mut self, slot: u32) {
         let Some(call) = self.calls.get(slot) else { return };
-        let (one_way, lane) = (call.one_way, call.lane);
-        let failure = match call.wire {
+        let (wire, one_way, lane, id) = (call.wire, call.one_way, call.lane, call.id);
+        let failure = match wire {
             Wire::Off => return,
             Wire::Queued => {
                 call_off(self, slot, one_way, lane);
+                Failure::local(Status::TIMEOUT, Ran::No, "the deadline passed before the call could be sent")
+            }
+            Wire::Sent if self.unstage(slot, id) => {
                 Failure::local(Status::TIMEOUT, Ran::No, "the deadline passed before the call could be sent")
             }
             // The callee knows the deadline, so no CANCEL need be sent; the RESPONSE is still due.
@@ -198,7 +237,6 @@ impl Machine {
     }
 
     /// A RESPONSE.
-    #[inline]
     pub(super) fn on_response(&mut self, header: Header) -> Flow {
         let Some((slot, call)) = self.calls.by_wire_id(header.id) else {
             if self.is_theirs(header.id) {
@@ -206,31 +244,27 @@ impl Machine {
             }
             return self.not_open(header);
         };
-        let waits = call.owner == Owner::Waits;
+        let owner = call.owner;
         self.idle_since = self.now;
         call.wire = Wire::Off;
-        if waits {
+        if owner == Owner::Waits {
             call.owner = Owner::Gone;
         }
+        self.calls.release(slot);
         self.calls.unanswered = self.calls.unanswered.saturating_sub(1);
         self.call_timers.remove(slot);
-        let outcome = if waits { Some(self.outcome(header)) } else { None };
         if header.flags.contains(Flags::MORE) {
             self.remember_refused(header.id);
         }
-        self.calls.release(slot);
-        match outcome {
-            Some(outcome) => Flow::Step(Step::Done { slot, outcome }),
-            None => {
-                // Nobody waits for it any more, but until now it had its place.
-                self.skip_frame(header);
-                Flow::Again
-            }
+        if owner == Owner::Waits {
+            return Flow::Step(Step::Done { slot, outcome: self.outcome(header) });
         }
+        // Nobody waits for it any more, but until now it had its place.
+        self.skip_frame(header);
+        Flow::Again
     }
 
     /// What a RESPONSE means. Takes its frame.
-    #[inline]
     fn outcome(&mut self, header: Header) -> Result<Answer, Failure> {
         let frame = HEADER_LEN + header.len as usize;
         let body = self.inbox.octets().get(HEADER_LEN..frame).unwrap_or_default();
@@ -244,7 +278,7 @@ impl Machine {
             if parts.payload.len() > self.config.limits.max_message as usize {
                 return self.over_limit(header);
             }
-            return Ok(Answer { payload: self.inbox.take(frame, from, frame), envelope: Self::NOTHING });
+            return Ok(Answer { payload: self.inbox.take(frame, from), envelope: None });
         }
         self.rich_outcome(header, envelope, from)
     }
@@ -265,8 +299,8 @@ impl Machine {
         if matches!(status.class(), Class::Connection | Class::Local) {
             return self.bad_reply(header, &alloc::format!("a RESPONSE cannot have {status}"));
         }
-        let envelope = self.inbox.copy(envelope, from);
-        let payload = self.inbox.take(frame, from, frame);
+        let envelope = Some(self.inbox.copy(envelope, from));
+        let payload = self.inbox.take(frame, from);
         if status == Status::OK {
             Ok(Answer { payload, envelope })
         } else {
@@ -294,7 +328,7 @@ impl Machine {
                 call.owner = Owner::Gone;
                 let outcome = match call.failure.take() {
                     Some(failure) => Err(failure),
-                    None => Ok(Answer { payload: Self::NOTHING, envelope: Self::NOTHING }),
+                    None => Ok(Answer { payload: Bytes::new(), envelope: None }),
                 };
                 self.calls.release(slot);
                 return Some(Step::Done { slot, outcome });
@@ -309,6 +343,7 @@ impl Machine {
             Some(call) => match (&call.failure, call.wire) {
                 (Some(failure), _) => failure.ran(),
                 (None, Wire::Queued) => Ran::No,
+                (None, Wire::Sent) if call.id > self.transmitted => Ran::No,
                 (None, _) => Ran::Maybe,
             },
             None => Ran::Maybe,
@@ -329,5 +364,5 @@ pub(super) fn call_off(machine: &mut Machine, slot: u32, one_way: bool, lane: u8
         }
         Waiting::Answer { .. } => true,
     };
-    if one_way { machine.lanes.others(lane) } else { machine.lanes.requests(lane) }.withdraw(stands);
+    machine.lanes.withdraw(if one_way { Sort::Other } else { Sort::Request }, lane, stands);
 }

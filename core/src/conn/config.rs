@@ -71,13 +71,15 @@ pub struct MethodSpec {
     pub(crate) kind: Kind,
     pub(crate) codecs: Vec<u32>,
     pub(crate) fingerprint: u64,
+    /// Unary, and takes codec raw: what the usual call asks for.
+    pub(crate) plain: bool,
 }
 
 impl MethodSpec {
     /// A unary method of the name `package.Service/Method`, 1 to 255 octets, with codec raw.
     #[must_use]
     pub fn unary(name: &str) -> Self {
-        Self { name: name.to_owned(), kind: Kind::Unary, codecs: alloc::vec![0], fingerprint: 0 }
+        Self { name: name.to_owned(), kind: Kind::Unary, codecs: alloc::vec![0], fingerprint: 0, plain: true }
     }
 
     /// The codecs it understands (protocol §5, `Request.codec`), instead of raw alone. Another one is answered
@@ -85,6 +87,7 @@ impl MethodSpec {
     #[must_use]
     pub fn codecs(mut self, codecs: &[u32]) -> Self {
         self.codecs = codecs.to_vec();
+        self.plain = codecs.contains(&0);
         self
     }
 

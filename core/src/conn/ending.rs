@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     time::{Instant, MILLISECOND, NEVER, SECOND, nanos},
-    wire::{Close, Drain, Escaped, HEADER_LEN, Header, Parts, Ran, Status},
+    wire::{Close, Drain, Escaped, FrameType, HEADER_LEN, Header, Parts, Ran, Status},
 };
 
 /// How long a CLOSE may wait for the transport, and how long to read after it.
@@ -113,6 +113,7 @@ impl Machine {
             let failure = match call.wire {
                 Wire::Off => continue,
                 Wire::Queued => Failure::local(Status::NOT_SENT, Ran::No, why),
+                Wire::Sent if call.id > self.transmitted => Failure::local(Status::NOT_SENT, Ran::No, why),
                 Wire::Sent => Failure::local(lost, Ran::Maybe, why),
             };
             let queued = call.wire == Wire::Queued;
@@ -124,6 +125,7 @@ impl Machine {
             self.tell(slot, Some(failure));
         }
         self.calls.unanswered = 0;
+        self.staging.clear();
         self.control = super::machine::Control::default();
         self.end_served();
     }
@@ -147,14 +149,22 @@ impl Machine {
     pub(super) fn drop_requests(&mut self, status: Status, why: &str) {
         for slot in 0..self.calls.slots() {
             let Some(call) = self.calls.get(slot) else { continue };
-            if call.wire == Wire::Queued && !call.one_way {
+            let staged = call.wire == Wire::Sent && call.id > self.transmitted;
+            if (call.wire == Wire::Queued && !call.one_way) || staged {
                 call.wire = Wire::Off;
-                self.calls.unqueue(slot);
+                if staged {
+                    self.calls.unanswered = self.calls.unanswered.saturating_sub(1);
+                    self.stats.calls_out = self.stats.calls_out.saturating_sub(1);
+                } else {
+                    self.calls.unqueue(slot);
+                }
                 self.call_timers.remove(slot);
                 self.tell(slot, Some(Failure::local(status, Ran::No, why)));
             }
         }
-        self.lanes.requests.iter_mut().for_each(super::lanes::Queue::clear);
+        let answer = |header: &Header| header.frame_type == FrameType::RESPONSE;
+        self.staging.retain(answer, answer);
+        self.lanes.clear_requests();
     }
 
     /// Withdraws the one-ways that wait to be sent.
@@ -169,8 +179,12 @@ impl Machine {
     /// Takes a call back before anything of it left.
     fn withdraw(&mut self, slot: u32, why: &str) {
         let Some(call) = self.calls.get(slot) else { return };
-        let (one_way, lane) = (call.one_way, call.lane);
-        call_off(self, slot, one_way, lane);
+        let (wire, id, one_way, lane) = (call.wire, call.id, call.one_way, call.lane);
+        if wire == Wire::Queued {
+            call_off(self, slot, one_way, lane);
+        } else {
+            self.unstage(slot, id);
+        }
         self.call_timers.remove(slot);
         self.tell(slot, Some(Failure::local(Status::NOT_SENT, Ran::No, why)));
     }
@@ -198,7 +212,13 @@ impl Machine {
     }
 
     /// After all else: the end of the connection.
+    #[inline]
     pub(super) fn last_step(&mut self) -> Option<Step> {
+        if self.eof.is_none() && self.closed.is_none() { None } else { self.take_last() }
+    }
+
+    #[cold]
+    fn take_last(&mut self) -> Option<Step> {
         if self.phase.listens()
             && let Some(cause) = self.eof
         {
@@ -323,7 +343,8 @@ impl Machine {
     fn withdraw_unless_for_a_handler(&mut self, why: &str) {
         for slot in 0..self.calls.slots() {
             let Some(call) = self.calls.get(slot) else { continue };
-            if call.wire == Wire::Queued && !call.for_handler {
+            let staged = call.wire == Wire::Sent && call.id > self.transmitted;
+            if (call.wire == Wire::Queued || staged) && !call.for_handler {
                 self.withdraw(slot, why);
             }
         }

@@ -127,7 +127,7 @@ pub struct Incoming {
     /// The argument.
     pub payload: Bytes,
     /// The envelope, if it says more than the fields above.
-    pub(crate) envelope: Bytes,
+    pub(crate) envelope: Option<Box<[u8]>>,
 }
 
 impl Incoming {
@@ -151,12 +151,12 @@ impl Incoming {
     /// Octets that it holds while it waits and while it is served.
     #[inline]
     pub(crate) fn octets(&self) -> usize {
-        self.payload.len() + self.envelope.len()
+        self.payload.len() + self.envelope.as_ref().map_or(0, |envelope| envelope.len())
     }
 
     /// It decoded when it came in; an empty envelope is an empty request.
     fn request(&self) -> Request<'_> {
-        Request::parse(&self.envelope).unwrap_or_default()
+        Request::parse(self.envelope.as_deref().unwrap_or_default()).unwrap_or_default()
     }
 }
 
@@ -178,13 +178,14 @@ pub enum Cancel {
 pub struct Answer {
     /// The result.
     pub payload: Bytes,
-    pub(crate) envelope: Bytes,
+    /// The envelope, if it says anything.
+    pub(crate) envelope: Option<Box<[u8]>>,
 }
 
 impl Answer {
     /// The metadata, in the order of the responder.
     pub fn metadata(&self) -> impl Iterator<Item = Metadata<'_>> {
-        Response::parse(&self.envelope).unwrap_or_default().metadata.iter()
+        Response::parse(self.envelope.as_deref().unwrap_or_default()).unwrap_or_default().metadata.iter()
     }
 }
 
@@ -198,17 +199,17 @@ struct FailureParts {
     ran: Ran,
     message: String,
     detail: Bytes,
-    envelope: Bytes,
+    envelope: Option<Box<[u8]>>,
 }
 
 impl Failure {
     /// A failure that arose on this side.
     #[must_use]
     pub fn local(status: Status, ran: Ran, message: &str) -> Self {
-        Self::new(status, ran, message, Bytes::new(), Bytes::new())
+        Self::new(status, ran, message, Bytes::new(), None)
     }
 
-    pub(crate) fn new(status: Status, ran: Ran, message: &str, detail: Bytes, envelope: Bytes) -> Self {
+    pub(crate) fn new(status: Status, ran: Ran, message: &str, detail: Bytes, envelope: Option<Box<[u8]>>) -> Self {
         Self(Box::new(FailureParts { status, ran, message: message.into(), detail, envelope }))
     }
 
@@ -261,7 +262,7 @@ impl Failure {
     }
 
     fn response(&self) -> Response<'_> {
-        Response::parse(&self.0.envelope).unwrap_or_default()
+        Response::parse(self.0.envelope.as_deref().unwrap_or_default()).unwrap_or_default()
     }
 }
 

@@ -3,15 +3,17 @@
 //! Goals: a read goes straight into the memory from which payloads are handed out, without a copy and, once warm,
 //! without an allocation; what one connection can pin is bounded; an idle connection holds next to nothing.
 //!
-//! The buffer is cut in two when it is lent: decoded and undecoded octets stay here, the free rest of the same
-//! allocation goes out and is joined again when it comes back, in O(1). If something else comes back it is appended,
-//! so a driver may fill any buffer it likes. Payloads that are still held by somebody keep their block alive; such
+//! The buffer is cut in two when it is lent: undecoded octets stay here, the free rest of the same allocation goes out
+//! and is joined again when it comes back, in O(1). If something else comes back it is appended, so a driver may fill
+//! any buffer it likes. The frames of it that are whole are frozen once, and payloads are slices of that batch. Payloads that are still held by somebody keep their block alive; such
 //! blocks wait in `blocks` until they are free again. When too many wait, small payloads are copied instead of
 //! shared, so holding on to a payload of ten octets does not pin 64 KiB for long.
 
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 
 use bytes::{Buf, Bytes, BytesMut};
+
+use crate::wire::HEADER_LEN;
 
 /// The size of the first read, and of reads on an idle line.
 const SMALLEST: usize = 512;
@@ -25,6 +27,9 @@ const MAX_BLOCKS: usize = 16;
 const COPY_UP_TO: usize = 4096;
 
 pub(crate) struct Inbox {
+    /// Frames that are whole; the first one is next.
+    batch: Bytes,
+    /// What came after them: a part of a frame, or frames that were not looked at.
     store: BytesMut,
     blocks: Vec<BytesMut>,
     /// What the next block holds.
@@ -36,18 +41,52 @@ pub(crate) struct Inbox {
 
 impl Inbox {
     pub(crate) const fn new(store: BytesMut) -> Self {
-        Self { store, blocks: Vec::new(), size: SMALLEST, lent: usize::MAX, copying: false }
+        Self {
+            batch: Bytes::new(),
+            store,
+            blocks: Vec::new(),
+            size: SMALLEST,
+            lent: usize::MAX,
+            copying: false,
+        }
     }
 
-    /// The octets that wait to be decoded.
+    /// The octets of the next frame and of some or all that follow it.
     #[inline]
     pub(crate) fn octets(&self) -> &[u8] {
-        &self.store
+        if self.batch.is_empty() { &self.store } else { &self.batch }
+    }
+
+    /// Freezes the frames that are whole, if none is frozen at present. Says nothing about whether they are good.
+    #[inline]
+    pub(crate) fn prepare(&mut self) {
+        if self.batch.is_empty() && self.store.len() >= HEADER_LEN {
+            self.freeze();
+        }
+    }
+
+    fn freeze(&mut self) {
+        let mut whole = 0;
+        let mut rest: &[u8] = &self.store;
+        while let Some(&[.., a, b, c, d]) = rest.first_chunk::<HEADER_LEN>() {
+            let Some(after) = rest.get(HEADER_LEN + u32::from_be_bytes([a, b, c, d]) as usize..) else { break };
+            whole += rest.len() - after.len();
+            rest = after;
+        }
+        if whole > 0 {
+            self.batch = self.store.split_to(whole).freeze();
+        }
+    }
+
+    /// How many octets wait to be decoded.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.batch.len() + self.store.len()
     }
 
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.store.is_empty()
+        self.len() == 0
     }
 
     /// An empty buffer to read into. `missing` octets would complete the frame that has begun; never more than
@@ -64,7 +103,9 @@ impl Inbox {
             }
             self.store.split_off(held)
         } else {
-            if self.store.capacity() < want && !self.store.try_reclaim(want) {
+            // A quarter of a block left is worth a read; then it is used from its start again.
+            let enough = self.store.capacity() >= want / 4;
+            if !enough && !self.store.try_reclaim(want) {
                 let block = self.reuse(want).unwrap_or_else(|| BytesMut::with_capacity(want));
                 self.retire(block);
             }
@@ -112,39 +153,40 @@ impl Inbox {
     /// Drops the first `octets`.
     #[inline]
     pub(crate) fn skip(&mut self, octets: usize) {
-        self.store.advance(octets.min(self.store.len()));
+        if octets < self.batch.len() {
+            self.batch.advance(octets);
+        } else if self.batch.is_empty() {
+            self.store.advance(octets.min(self.store.len()));
+        } else {
+            self.batch = Bytes::new();
+        }
     }
 
-    /// Drops the frame of the first `frame` octets and returns what stands in it from `from` to `to`.
+    /// Drops the frame of the first `frame` octets, which is whole, and returns what stands in it from `from` on.
     #[inline]
-    pub(crate) fn take(&mut self, frame: usize, from: usize, to: usize) -> Bytes {
-        let frame = frame.min(self.store.len());
-        let to = to.min(frame);
-        if from >= to {
-            self.skip(frame);
-            return Bytes::new();
-        }
-        if self.copying && to.saturating_sub(from) <= COPY_UP_TO {
-            let copy = Bytes::copy_from_slice(self.store.get(from..to).unwrap_or_default());
-            self.skip(frame);
-            return copy;
-        }
-        let mut octets = self.store.split_to(frame);
-        octets.truncate(to);
-        octets.advance(from);
-        octets.freeze()
+    pub(crate) fn take(&mut self, frame: usize, from: usize) -> Bytes {
+        let payload = match self.batch.get(from..frame) {
+            Some(octets) if octets.is_empty() => Bytes::new(),
+            Some(octets) if self.copying && octets.len() <= COPY_UP_TO => Bytes::copy_from_slice(octets),
+            Some(_) if frame == self.batch.len() => {
+                self.batch.advance(from);
+                return core::mem::take(&mut self.batch);
+            }
+            Some(_) => self.batch.slice(from..frame),
+            None => Bytes::new(),
+        };
+        self.skip(frame);
+        payload
     }
 
     /// A copy of a part of the first frame, which stays.
-    pub(crate) fn copy(&self, from: usize, to: usize) -> Bytes {
-        match self.store.get(from..to) {
-            Some(octets) if !octets.is_empty() => Bytes::copy_from_slice(octets),
-            _ => Bytes::new(),
-        }
+    pub(crate) fn copy(&self, from: usize, to: usize) -> Box<[u8]> {
+        Box::from(self.octets().get(from..to).unwrap_or_default())
     }
 
     /// Forgets everything that waits.
     pub(crate) fn clear(&mut self) {
+        self.batch = Bytes::new();
         self.store = BytesMut::new();
         self.blocks = Vec::new();
     }
@@ -195,16 +237,15 @@ mod tests {
     fn payloads_that_are_held_pin_a_bounded_number_of_blocks() {
         let mut inbox = Inbox::new(BytesMut::new());
         let mut held = Vec::new();
-        let full = [7u8; SMALLEST];
+        let mut frame = [0; 100];
+        frame[HEADER_LEN - 1] = 82;
         for _ in 0..10_000 {
-            let mut buffer = inbox.lend(0);
-            let len = buffer.capacity().min(full.len());
-            buffer.extend_from_slice(&full[..len]);
-            inbox.fill(buffer);
-            let len = inbox.octets().len();
-            held.push(inbox.take(len, 0, 10.min(len)));
-            assert!(inbox.blocks.len() <= MAX_BLOCKS);
+            fill(&mut inbox, &frame);
+            inbox.prepare();
+            held.push(inbox.take(100, 90));
+            assert!(inbox.blocks.len() <= MAX_BLOCKS && inbox.is_empty());
         }
+        assert_eq!(held[0].len(), 10);
         assert!(inbox.copying);
         held.clear();
         inbox.store = BytesMut::new();

@@ -75,7 +75,6 @@ impl Machine {
     }
 
     /// The next thing to tell, if there is one.
-    #[inline]
     pub(crate) fn poll(&mut self) -> Option<Step> {
         loop {
             if let Some(step) = self.queued_step() {
@@ -97,7 +96,7 @@ impl Machine {
 
     /// Notes what is being waited for, for the rules against slow peers.
     fn note_partial(&mut self) {
-        let have = self.inbox.octets().len();
+        let have = self.inbox.len();
         if have == 0 || !self.phase.listens() {
             return;
         }
@@ -120,8 +119,8 @@ impl Machine {
     }
 
     /// Decodes the frame at the front, if it is whole or wrong.
-    #[inline]
     fn frame(&mut self) -> Flow {
+        self.inbox.prepare();
         let octets = self.inbox.octets();
         let Some(head) = octets.first_chunk::<HEADER_LEN>() else { return self.short_frame() };
         let header = match Header::parse(head) {
@@ -153,7 +152,6 @@ impl Machine {
         flow
     }
 
-    #[inline]
     fn dispatch(&mut self, header: Header) -> Flow {
         if header.flags.contains(Flags::COMPRESSED) {
             // No feature was granted: this side offers none.

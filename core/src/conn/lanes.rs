@@ -89,41 +89,130 @@ impl Queue {
     }
 }
 
+/// The queues: three for REQUESTs, then three for answers and one-ways.
 #[derive(Default)]
 pub(crate) struct Lanes {
-    pub(crate) requests: [Queue; LANES],
-    pub(crate) others: [Queue; LANES],
+    queues: [Queue; 2 * LANES],
+    /// A bit for each queue in which something that still stands may wait.
+    busy: u8,
 }
+
+/// A queue of [`Lanes`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sort {
+    Request,
+    Other,
+}
+
+const REQUESTS: u8 = 0b000_111;
+const OTHERS: u8 = 0b111_000;
 
 impl Lanes {
     #[inline]
-    pub(crate) fn requests(&mut self, lane: u8) -> &mut Queue {
-        let [high, normal, low] = &mut self.requests;
-        match lane {
-            0 => high,
-            1 => normal,
-            _ => low,
+    const fn index(sort: Sort, lane: u8) -> usize {
+        let lane = if lane < LANES as u8 { lane } else { 2 };
+        match sort {
+            Sort::Request => lane as usize,
+            Sort::Other => LANES + lane as usize,
         }
     }
 
     #[inline]
-    pub(crate) fn others(&mut self, lane: u8) -> &mut Queue {
-        let [high, normal, low] = &mut self.others;
-        match lane {
-            0 => high,
-            1 => normal,
-            _ => low,
+    pub(crate) fn push(&mut self, sort: Sort, lane: u8, waiting: Waiting) {
+        let index = Self::index(sort, lane);
+        if let Some(queue) = self.queues.get_mut(index) {
+            queue.push(waiting);
+            self.busy |= 1 << index;
+        }
+    }
+
+    /// The next of a queue.
+    #[inline]
+    pub(crate) fn pop(&mut self, sort: Sort, lane: u8) -> Option<Waiting> {
+        let index = Self::index(sort, lane);
+        if self.busy & (1 << index) == 0 {
+            return None;
+        }
+        let queue = self.queues.get_mut(index)?;
+        let waiting = queue.pop();
+        if queue.is_empty() {
+            self.busy &= !(1 << index);
+        }
+        waiting
+    }
+
+    /// An entry of a queue was withdrawn; see [`Queue::withdraw`].
+    pub(crate) fn withdraw(&mut self, sort: Sort, lane: u8, stands: impl FnMut(Waiting) -> bool) {
+        let index = Self::index(sort, lane);
+        if let Some(queue) = self.queues.get_mut(index) {
+            queue.withdraw(stands);
+            if queue.is_empty() {
+                self.busy &= !(1 << index);
+            }
+        }
+    }
+
+    /// What was popped no longer stood.
+    pub(crate) fn found_withdrawn(&mut self, sort: Sort, lane: u8) {
+        let index = Self::index(sort, lane);
+        if let Some(queue) = self.queues.get_mut(index) {
+            queue.found_withdrawn();
+            if !queue.is_empty() {
+                self.busy |= 1 << index;
+            }
         }
     }
 
     /// Whether there is something to commit; REQUESTs only if the peer would take one.
     #[inline]
-    pub(crate) fn any(&self, window_open: bool) -> bool {
-        self.others.iter().any(|queue| !queue.is_empty())
-            || (window_open && self.requests.iter().any(|queue| !queue.is_empty()))
+    pub(crate) const fn any(&self, window_open: bool) -> bool {
+        self.busy & if window_open { OTHERS | REQUESTS } else { OTHERS } != 0
     }
 
+    /// Forgets the REQUESTs.
+    pub(crate) fn clear_requests(&mut self) {
+        self.queues.iter_mut().take(LANES).for_each(Queue::clear);
+        self.busy &= OTHERS;
+    }
+
+    /// Gives memory back where nothing waits.
     pub(crate) fn shrink(&mut self) {
-        self.requests.iter_mut().chain(&mut self.others).for_each(Queue::shrink);
+        self.queues.iter_mut().for_each(Queue::shrink);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(slot: u32) -> Waiting {
+        Waiting::Call { slot, generation: 0 }
+    }
+
+    #[test]
+    fn what_was_withdrawn_does_not_count_as_waiting() {
+        let mut lanes = Lanes::default();
+        lanes.push(Sort::Request, 1, call(1));
+        lanes.push(Sort::Other, 2, call(2));
+        assert!(lanes.any(false));
+        lanes.withdraw(Sort::Other, 2, |_| true);
+        assert!(!lanes.any(false) && lanes.any(true));
+        assert_eq!(lanes.pop(Sort::Other, 2), None);
+        lanes.push(Sort::Other, 2, call(3));
+        assert!(lanes.any(false));
+        assert_eq!(lanes.pop(Sort::Other, 2), Some(call(2)), "it is the owner of the slot who knows that it was withdrawn");
+        lanes.found_withdrawn(Sort::Other, 2);
+        assert_eq!(lanes.pop(Sort::Other, 2), Some(call(3)));
+        assert!(!lanes.any(false));
+    }
+
+    #[test]
+    fn withdrawing_for_ever_takes_no_memory() {
+        let mut lanes = Lanes::default();
+        for slot in 0..100_000 {
+            lanes.push(Sort::Request, 0, call(slot));
+            lanes.withdraw(Sort::Request, 0, |_| false);
+        }
+        assert!(lanes.queues[0].entries.capacity() < 1000);
     }
 }

@@ -15,6 +15,8 @@ pub(crate) struct Learned {
     by_name: BTreeMap<Arc<str>, (u32, u64)>,
     by_id: BTreeMap<u32, Arc<str>>,
     octets: usize,
+    /// What was asked for last: most callers ask for few methods.
+    recent: Option<(Arc<str>, u32, u64)>,
 }
 
 impl Learned {
@@ -44,10 +46,29 @@ impl Learned {
         Ok(())
     }
 
+    /// The id of the method that was asked for last, if it is this one, its id is one octet, and its signature does not
+    /// differ from what the caller knows.
+    #[inline]
+    pub(crate) fn recent(&self, name: &str, fingerprint: u64) -> Option<u8> {
+        let (recent, id, known) = self.recent.as_ref()?;
+        let same = *known == fingerprint || *known == 0 || fingerprint == 0;
+        if **recent == *name && same && *id < 0x80 { u8::try_from(*id).ok() } else { None }
+    }
+
     /// Id and fingerprint of a method.
     #[inline]
-    pub(crate) fn find(&self, name: &str) -> Option<(u32, u64)> {
-        self.by_name.get(name).copied()
+    pub(crate) fn find(&mut self, name: &str) -> Option<(u32, u64)> {
+        match &self.recent {
+            Some((recent, id, fingerprint)) if **recent == *name => Some((*id, *fingerprint)),
+            _ => self.look_up(name),
+        }
+    }
+
+    #[inline(never)]
+    fn look_up(&mut self, name: &str) -> Option<(u32, u64)> {
+        let (name, &(id, fingerprint)) = self.by_name.get_key_value(name)?;
+        self.recent = Some((Arc::clone(name), id, fingerprint));
+        Some((id, fingerprint))
     }
 }
 

@@ -7,7 +7,7 @@ use alloc::{
     sync::Arc,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
 use super::{
     budget::Budget,
@@ -20,7 +20,8 @@ use super::{
     learned::Learned,
     liveness::Liveness,
     served::ServedCalls,
-    wheel::Wheel,
+    staging::{self, Staging},
+    deadlines::Deadlines,
 };
 use crate::{
     time::{Instant, NEVER, instant, nanos},
@@ -113,6 +114,8 @@ pub(crate) struct Control {
 pub(crate) struct Machine {
     pub(crate) config: Arc<Config>,
     pub(crate) side: Side,
+    /// The lowest bit of the ids of this side's calls: protocol §3.
+    pub(crate) side_bit: bool,
     pub(crate) phase: Phase,
     /// The latest instant that was told.
     pub(crate) now: u64,
@@ -133,7 +136,7 @@ pub(crate) struct Machine {
     pub(crate) learned: Learned,
 
     pub(crate) calls: Calls,
-    pub(crate) call_timers: Wheel,
+    pub(crate) call_timers: Deadlines,
     /// Counts committed calls; the upper part of their ids.
     pub(crate) counter: u64,
     /// The highest id that was committed.
@@ -143,8 +146,12 @@ pub(crate) struct Machine {
     /// What the least call weighs that was refused for want of room.
     pub(crate) room_wanted: Option<usize>,
 
+    /// Calls of the peer that this side serves at once.
+    pub(crate) own_concurrent: u32,
+    /// Open calls and unwritten answers, at most: beyond twice what was announced, plus 16, it is a flood.
+    pub(crate) most_unwritten: u32,
     pub(crate) served: ServedCalls,
-    pub(crate) served_timers: Wheel,
+    pub(crate) served_timers: Deadlines,
     /// The highest id of a call that the peer began.
     pub(crate) highest_in: u64,
     pub(crate) cancelled: VecDeque<(Served, Cancel)>,
@@ -153,6 +160,9 @@ pub(crate) struct Machine {
     /// Messages that were refused while they were being sent: their CONTINUATIONs are free for a while.
     pub(crate) refused: BTreeMap<u64, u64>,
 
+    pub(crate) staging: Staging,
+    /// The highest id of this side's calls that has reached the outbox.
+    pub(crate) transmitted: u64,
     pub(crate) lanes: Lanes,
     pub(crate) control: Control,
     pub(crate) live: Liveness,
@@ -185,6 +195,7 @@ impl Machine {
         };
         Self {
             side,
+            side_bit: side == Side::Client,
             phase,
             now,
             seed,
@@ -198,18 +209,22 @@ impl Machine {
             peer_concurrent: 0,
             learned: Learned::default(),
             calls: Calls::default(),
-            call_timers: Wheel::default(),
+            call_timers: Deadlines::default(),
             counter: 0,
             highest_out: 0,
             finished: VecDeque::new(),
             room_wanted: None,
+            own_concurrent: config.announced_concurrency(),
+            most_unwritten: config.announced_concurrency().saturating_mul(2).saturating_add(16),
             served: ServedCalls::default(),
-            served_timers: Wheel::default(),
+            served_timers: Deadlines::default(),
             highest_in: 0,
             cancelled: VecDeque::new(),
             backlog: VecDeque::new(),
             backlog_octets: 0,
             refused: BTreeMap::new(),
+            staging: Staging::default(),
+            transmitted: 0,
             lanes: Lanes::default(),
             control: Control::default(),
             live: Liveness::new(now),
@@ -237,10 +252,7 @@ impl Machine {
     /// Whether ids of calls that this side begins are odd.
     #[inline]
     pub(crate) const fn side_bit(&self) -> u64 {
-        match self.side {
-            Side::Client => 1,
-            Side::Server => 0,
-        }
+        self.side_bit as u64
     }
 
     /// Whether an id is one of the peer's calls, by its parity.
@@ -254,11 +266,21 @@ impl Machine {
         self.calls.unanswered < self.peer_concurrent
     }
 
+    /// Whether a small frame may go straight out: little is under way, and nobody waits who came before.
+    #[inline]
+    pub(crate) fn may_stage(&self) -> bool {
+        self.phase == Phase::Ready
+            && !self.lanes.any(true)
+            && self.live.unsent + self.staging.len() < staging::MOST
+    }
+
     #[inline]
     pub(crate) fn has_output(&self) -> bool {
         match self.phase {
             Phase::Greeting | Phase::Acking | Phase::Refusing | Phase::Closing | Phase::Flushing => true,
-            Phase::Ready => self.has_control() || self.lanes.any(self.window_open()),
+            Phase::Ready => {
+                !self.staging.is_empty() || self.lanes.any(self.window_open()) || self.has_control()
+            }
             _ => false,
         }
     }
@@ -295,7 +317,7 @@ impl Machine {
 
     pub(crate) fn next(&self) -> Next {
         Next {
-            read: self.phase != Phase::Ended && self.inbox.octets().len() < self.most_unparsed(),
+            read: self.phase != Phase::Ended && self.inbox.len() < self.most_unparsed(),
             write: self.has_output(),
             event: self.has_event(),
             wake: instant(self.next_timer()),
@@ -347,6 +369,7 @@ impl Machine {
     pub(crate) fn shrink(&mut self) {
         self.inbox.release();
         self.lanes.shrink();
+        self.staging.shrink();
         self.calls.shrink();
         self.served.shrink();
         self.call_timers.release();
@@ -368,7 +391,4 @@ impl Machine {
         self.unparsed = false;
         self.header_at = None;
     }
-
-    /// An empty octet string without an allocation.
-    pub(crate) const NOTHING: Bytes = Bytes::new();
 }

@@ -4,6 +4,7 @@ mod budget;
 mod calling;
 mod calls;
 mod config;
+mod deadlines;
 mod ending;
 mod event;
 mod handshake;
@@ -16,17 +17,18 @@ mod machine;
 mod outbox;
 mod output;
 mod pace;
+mod quick;
 mod served;
 mod serving;
+mod staging;
 mod timers;
-mod wheel;
+
 
 use alloc::{sync::Arc, vec::Vec};
 use core::{fmt, time::Duration};
 
 use bytes::BytesMut;
 
-use self::machine::{Machine, Phase, Step};
 pub use self::{
     config::{Config, ConfigBuilder, ConfigError, Limits, MethodSpec, Side},
     event::{
@@ -34,6 +36,10 @@ pub use self::{
         Incoming, Next, PeerInfo, Rejected, Rejection, Reply, ReplyError, Served, Stats,
     },
     outbox::Outbox,
+};
+use self::{
+    machine::{Machine, Phase, Step},
+    quick::Quick,
 };
 use crate::{
     time::{Instant, NEVER, instant},
@@ -346,6 +352,30 @@ impl<U> Connection<U> {
     #[inline]
     pub fn poll_event(&mut self, now: Instant) -> Option<Event<U>> {
         self.machine.tick(now);
+        let Some((quick, place)) = self.machine.quick_event() else { return self.poll_any() };
+        let payload = self.machine.inbox.take(place.frame, place.from);
+        Some(match quick {
+            Quick::Answer { slot } => {
+                let user = self.take_user(slot)?;
+                self.machine.settle();
+                Event::Done { user, outcome: Ok(Answer { payload, envelope: None }) }
+            }
+            Quick::Request { call, method, deadline } => Event::Request(Incoming {
+                call,
+                method,
+                one_way: false,
+                priority: 0,
+                codec: 0,
+                deadline: instant(deadline),
+                payload,
+                envelope: None,
+            }),
+        })
+    }
+
+    /// The next event, whatever it is.
+    #[inline(never)]
+    fn poll_any(&mut self) -> Option<Event<U>> {
         loop {
             let Some(step) = self.machine.poll() else {
                 // What was decoded may have been the last that a drain waited for.

@@ -130,6 +130,17 @@ impl Outbox {
         octets
     }
 
+    /// Appends small frames that were encoded elsewhere and leaves their buffer empty: another one, if that saves the copy.
+    #[inline]
+    pub(crate) fn append(&mut self, frames: &mut Vec<u8>) {
+        self.len = self.len.saturating_add(frames.len());
+        if self.small.is_empty() {
+            core::mem::swap(&mut self.small, frames);
+        } else {
+            self.small.append(frames);
+        }
+    }
+
     /// Appends a payload without copying it.
     pub(crate) fn share(&mut self, octets: Bytes) {
         if octets.is_empty() {

@@ -5,7 +5,7 @@ use bytes::Buf;
 use super::{
     calls::{Owner, Wire},
     config::Side,
-    lanes::Waiting,
+    lanes::{LANES, Sort, Waiting},
     machine::{Machine, Phase},
     outbox::Outbox,
 };
@@ -36,13 +36,29 @@ impl Machine {
 
     #[inline]
     fn commit(&mut self, out: &mut Outbox) {
-        match self.phase {
-            Phase::Ready => {
-                if self.has_control() {
-                    self.commit_control(out);
-                }
-                self.commit_data(out);
+        if self.phase == Phase::Ready {
+            if self.has_control() {
+                self.commit_control(out);
             }
+            self.commit_staged(out);
+            return self.commit_data(out);
+        }
+        self.commit_phase(out);
+    }
+
+    /// Moves what was staged to the outbox.
+    #[inline]
+    fn commit_staged(&mut self, out: &mut Outbox) {
+        if !self.staging.is_empty() && out.has_room() {
+            self.stats.frames_out += u64::from(self.staging.flush(out));
+            self.transmitted = self.highest_out;
+        }
+    }
+
+    /// What goes out before check-in and at the end.
+    #[cold]
+    fn commit_phase(&mut self, out: &mut Outbox) {
+        match self.phase {
             Phase::Greeting => self.commit_check_in(out),
             Phase::Acking => {
                 if !self.inbox.is_empty() {
@@ -59,14 +75,20 @@ impl Machine {
                 self.linger();
             }
             Phase::Flushing => {
+                self.commit_staged(out);
                 self.commit_data(out);
-                if !self.lanes.any(false) {
+                if self.staging.is_empty() && !self.lanes.any(false) {
                     self.end_calls(Status::CONNECTION_LOST, "the connection is over");
                     self.commit_close(out);
                 }
             }
             Phase::Closing => self.commit_close(out),
-            Phase::AwaitAck | Phase::AwaitCheckIn | Phase::Verifying | Phase::Lingering | Phase::Ended => {}
+            Phase::AwaitAck
+            | Phase::AwaitCheckIn
+            | Phase::Verifying
+            | Phase::Ready
+            | Phase::Lingering
+            | Phase::Ended => {}
         }
     }
 
@@ -211,32 +233,28 @@ impl Machine {
     /// Answers and one-ways take turns with REQUESTs, priority by priority.
     #[inline]
     fn commit_data(&mut self, out: &mut Outbox) {
-        for lane in 0..3 {
-            loop {
-                if !out.has_room() {
-                    return;
-                }
-                let mut any = false;
-                if let Some(waiting) = self.lanes.others(lane).pop() {
-                    any = true;
-                    if !self.commit_one(waiting, out) {
-                        self.lanes.others(lane).found_withdrawn();
-                    }
-                }
-                if self.window_open()
-                    && self.phase == Phase::Ready
-                    && let Some(waiting) = self.lanes.requests(lane).pop()
-                {
-                    any = true;
-                    if !self.commit_one(waiting, out) {
-                        self.lanes.requests(lane).found_withdrawn();
-                    }
-                }
-                if !any {
-                    break;
-                }
+        let requests = self.phase == Phase::Ready;
+        let mut lane = 0;
+        // What is staged came first.
+        while self.staging.is_empty()
+            && out.has_room()
+            && self.lanes.any(requests && self.window_open()) {
+            let other = self.commit_next(Sort::Other, lane, out);
+            let request = requests && self.window_open() && self.commit_next(Sort::Request, lane, out);
+            if !other && !request {
+                lane = (lane + 1) % LANES as u8;
             }
         }
+    }
+
+    /// Commits the next of a queue; whether there was one.
+    #[inline]
+    fn commit_next(&mut self, sort: Sort, lane: u8, out: &mut Outbox) -> bool {
+        let Some(waiting) = self.lanes.pop(sort, lane) else { return false };
+        if !self.commit_one(waiting, out) {
+            self.lanes.found_withdrawn(sort, lane);
+        }
+        true
     }
 
     /// Commits an answer or a call; `false` if it was withdrawn.
@@ -335,6 +353,7 @@ impl Machine {
         let one_way = call.one_way;
         self.calls.unqueue(slot);
         self.highest_out = id;
+        self.transmitted = id;
         self.idle_since = now;
         self.stats.frames_out += 1;
         self.stats.calls_out += 1;

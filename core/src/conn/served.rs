@@ -1,10 +1,11 @@
 //! The table of the peer's calls that are being served.
 //!
-//! Their ids strictly increase, so a ring in the order of arrival is sorted by construction and a binary search finds
-//! one; there is no hash map for a peer to attack. A place is held until the answer is committed *and* the handler has
+//! Few frames but the first name such a call by its id, so finding one must be bounded rather than fast: an index by the
+//! low bits of the id, which are what senders vary, may forget, and then the ids are looked through. There is no hash map
+//! for a peer to attack, and keeping the index costs one store a call. A place is held until the answer is committed *and* the handler has
 //! really stopped, whichever is later (protocol §5, "One outcome").
 
-use alloc::{collections::VecDeque, vec::Vec};
+use alloc::vec::Vec;
 
 use bytes::Bytes;
 
@@ -41,8 +42,10 @@ const KEEP: usize = 1024;
 pub(crate) struct ServedCalls {
     slots: Vec<Serving>,
     free: Vec<u32>,
-    /// (id, slot) of REQUESTs in the order of their ids, dead ones among them.
-    ring: VecDeque<(u64, u32)>,
+    /// The id in each slot; 0 if it is free or a one-way's.
+    ids: Vec<u64>,
+    /// Slots by the low bits of the id; a hint.
+    index: Vec<u32>,
     /// REQUESTs that were admitted and hold their place.
     pub(crate) admitted: u32,
     /// REQUESTs in the table, refused ones whose answer is unwritten among them.
@@ -81,6 +84,10 @@ impl ServedCalls {
                     envelope: 0,
                     body: Bytes::new(),
                 });
+                self.ids.push(0);
+                if self.index.len() < self.slots.len() {
+                    self.index.resize((self.slots.len() * 2).next_power_of_two(), 0);
+                }
                 u32::try_from(self.slots.len()).unwrap_or(u32::MAX).saturating_sub(1)
             }
         };
@@ -89,7 +96,13 @@ impl ServedCalls {
         } else {
             self.requests += 1;
             self.admitted += u32::from(admitted);
-            self.remember(id, slot);
+            if let Some(place) = self.ids.get_mut(slot as usize) {
+                *place = id;
+            }
+            let hint = self.hint(id);
+            if let Some(place) = self.index.get_mut(hint) {
+                *place = slot;
+            }
         }
         // Just pushed, or it was in the list of free ones, which only `release` fills.
         #[allow(clippy::indexing_slicing)]
@@ -105,27 +118,21 @@ impl ServedCalls {
     }
 
     #[inline]
-    fn remember(&mut self, id: u64, slot: u32) {
-        while let Some(&(id, slot)) = self.ring.front()
-            && self.slots.get(slot as usize).is_none_or(|serving| serving.id != id)
-        {
-            self.ring.pop_front();
-        }
-        self.ring.push_back((id, slot));
-        if self.ring.len() > 2 * self.requests as usize + 64 {
-            // A call that stays open while others come and go keeps dead entries behind it.
-            let slots = &self.slots;
-            self.ring.retain(|&(entry, at)| {
-                entry == id || slots.get(at as usize).is_some_and(|serving| serving.id == entry)
-            });
-        }
+    fn hint(&self, id: u64) -> usize {
+        // Only the low bits count.
+        #[allow(clippy::cast_possible_truncation)]
+        let low = (id >> 1) as usize;
+        low & self.index.len().wrapping_sub(1)
     }
 
     /// The slot of the REQUEST with this id, if it is in the table.
     pub(crate) fn by_wire_id(&self, id: u64) -> Option<u32> {
-        let at = self.ring.binary_search_by_key(&id, |&(id, _)| id).ok()?;
-        let &(_, slot) = self.ring.get(at)?;
-        self.slots.get(slot as usize).filter(|serving| serving.id == id && !serving.one_way).map(|_| slot)
+        let hinted = self.index.get(self.hint(id)).copied()?;
+        if self.ids.get(hinted as usize) == Some(&id) {
+            return Some(hinted);
+        }
+        let slot = self.ids.iter().position(|&open| open == id)?;
+        u32::try_from(slot).ok()
     }
 
     /// Whether the REQUEST with this id is in the table and was not refused.
@@ -157,6 +164,9 @@ impl ServedCalls {
             && serving.id != 0
         {
             serving.id = 0;
+            if let Some(place) = self.ids.get_mut(slot as usize) {
+                *place = 0;
+            }
             serving.generation = serving.generation.wrapping_add(1);
             self.held = self.held.saturating_sub(serving.held as usize);
             serving.held = 0;
@@ -182,9 +192,6 @@ impl ServedCalls {
     pub(crate) fn shrink(&mut self) {
         for serving in self.slots.iter_mut().filter(|serving| serving.id == 0) {
             serving.buf = Vec::new();
-        }
-        if self.requests == 0 {
-            self.ring = VecDeque::new();
         }
     }
 }

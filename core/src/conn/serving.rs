@@ -5,7 +5,7 @@ use super::{
     calling::metadata_in_bounds,
     event::{Body, Cancel, Incoming, Reply, ReplyError, Served},
     input::Flow,
-    lanes::{Waiting, lane, priority},
+    lanes::{Sort, Waiting, lane, priority},
     machine::{Machine, Step, WaitingOneWay},
     outbox::SHARE_FROM,
 };
@@ -33,7 +33,6 @@ struct Admission {
 
 impl Machine {
     /// A REQUEST or a ONE_WAY.
-    #[inline]
     pub(super) fn on_request(&mut self, header: Header, one_way: bool) -> Flow {
         if !self.is_theirs(header.id) || header.id <= self.highest_in {
             return self
@@ -42,8 +41,7 @@ impl Machine {
         self.highest_in = header.id;
         self.idle_since = self.now;
         // Answers that nobody reads must not pile up.
-        let most = self.config.announced_concurrency().saturating_mul(2).saturating_add(16);
-        if !one_way && self.served.requests >= most {
+        if !one_way && self.unwritten() >= self.most_unwritten {
             self.fail(Status::EXCESSIVE_LOAD, "too many calls at once, and their answers are not read");
             return Flow::Again;
         }
@@ -54,8 +52,13 @@ impl Machine {
         }
     }
 
-    /// Decides about a call before anything is kept of it (protocol §5, "What is wrong where").
+    /// Calls that are open, and answers that are not written.
     #[inline]
+    pub(super) fn unwritten(&self) -> u32 {
+        self.served.requests.saturating_add(self.staging.answers)
+    }
+
+    /// Decides about a call before anything is kept of it (protocol §5, "What is wrong where").
     fn admission(&mut self, header: Header, one_way: bool) -> Result<Admission, (Status, &'static str)> {
         if self.our_drain.as_ref().is_some_and(|drain| header.id > drain.id) {
             return Err((Status::DRAINING, "this node drains"));
@@ -117,9 +120,8 @@ impl Machine {
         Ok(Admission { method: index, deadline, lane, codec: request.codec, envelope, from, rich })
     }
 
-    #[inline]
     fn begin(&mut self, header: Header, admission: &Admission) -> Flow {
-        if self.served.admitted >= self.config.announced_concurrency() {
+        if self.served.admitted >= self.own_concurrent {
             return self.turn_away(header, false, Status::TOO_MANY_CALLS, "too many calls at once");
         }
         let incoming = self.incoming(header, admission);
@@ -138,11 +140,9 @@ impl Machine {
     }
 
     /// Takes the frame apart.
-    #[inline]
     fn incoming(&mut self, header: Header, admission: &Admission) -> Incoming {
         let frame = HEADER_LEN + header.len as usize;
-        let envelope =
-            if admission.rich { self.inbox.copy(admission.envelope, admission.from) } else { Self::NOTHING };
+        let envelope = admission.rich.then(|| self.inbox.copy(admission.envelope, admission.from));
         Incoming {
             call: Served { slot: 0, generation: 0 },
             method: admission.method,
@@ -150,7 +150,7 @@ impl Machine {
             priority: priority(admission.lane),
             codec: admission.codec,
             deadline: instant(admission.deadline),
-            payload: self.inbox.take(frame, admission.from, frame),
+            payload: self.inbox.take(frame, admission.from),
             envelope,
         }
     }
@@ -160,7 +160,7 @@ impl Machine {
         incoming.one_way = true;
         let limits = &self.config.limits;
         let octets = self.backlog_octets + incoming.octets();
-        let never = self.config.announced_concurrency() == 0;
+        let never = self.own_concurrent == 0;
         if never || self.backlog.len() >= limits.max_one_ways || octets > limits.max_one_way_octets {
             self.stats.dropped_one_ways += 1;
             return Flow::Again;
@@ -176,7 +176,7 @@ impl Machine {
     pub(crate) fn may_start_one_way(&self) -> bool {
         let Some(first) = self.backlog.front() else { return false };
         let fits = first.incoming.octets() <= self.config.limits.memory.saturating_sub(self.served.held);
-        (fits && self.served.one_ways < self.config.announced_concurrency()) || self.phase.is_ending()
+        (fits && self.served.one_ways < self.own_concurrent) || self.phase.is_ending()
     }
 
     pub(super) fn start_one_way(&mut self) -> Option<Step> {
@@ -230,6 +230,14 @@ impl Machine {
     /// Writes an answer into its place and queues it.
     #[inline]
     fn answer(&mut self, slot: u32, reply: &Reply<'_>, status: Status) {
+        if !self.quick_reply(slot, reply, status) {
+            self.queue_answer(slot, reply, status);
+        }
+    }
+
+    /// Writes an answer that has more to say, or that has to wait, into its place and queues it.
+    #[inline(never)]
+    fn queue_answer(&mut self, slot: u32, reply: &Reply<'_>, status: Status) {
         let (frame, message) = (self.peer_frame, self.peer_message);
         let Some(serving) = self.served.get(slot) else { return };
         serving.answered = true;
@@ -266,7 +274,7 @@ impl Machine {
             }
         }
         let lane = serving.lane;
-        self.lanes.others(lane).push(Waiting::Answer { slot });
+        self.lanes.push(Sort::Other, lane, Waiting::Answer { slot });
     }
 
     /// The application answers.
@@ -340,6 +348,18 @@ impl Machine {
     /// What waits to be told besides what waits to be decoded.
     #[inline]
     pub(super) fn queued_step(&mut self) -> Option<Step> {
+        if self.has_queued() { self.take_queued() } else { None }
+    }
+
+    /// Whether something may wait to be told that came before the next frame.
+    #[inline]
+    pub(super) fn has_queued(&self) -> bool {
+        let queued = self.cancelled.len() | self.finished.len() | self.backlog.len();
+        queued != 0 || self.ready_untold || self.room_wanted.is_some()
+    }
+
+    #[inline(never)]
+    fn take_queued(&mut self) -> Option<Step> {
         if self.ready_untold {
             self.ready_untold = false;
             return self.peer.clone().map(Step::Ready);

@@ -1,8 +1,9 @@
-//! Deadlines of many calls: a hierarchical timing wheel over slot numbers.
+//! Deadlines of many calls: one queue for those that come in their order, a hierarchical timing wheel for the others.
 //!
-//! Insert and remove are O(1) for any pattern of deadlines, so a peer that picks odd ones gains nothing; a binary
-//! heap would cost it O(log n) and a sorted list O(n). The lists are threaded through one array of nodes, indexed by
-//! the slot of the call. The wheel allocates nothing until the first deadline comes, and `release` gives it all back.
+//! Calls mostly have one and the same time-out, so their deadlines come in order and a queue is all they need. Insert
+//! and remove are O(1) for any other pattern too, so a peer that picks odd ones gains nothing; a binary heap would cost
+//! O(log n) and a sorted list O(n). Queue and buckets are lists threaded through one array of nodes, indexed by the slot
+//! of the call. Nothing is allocated until the first deadline comes, and `release` gives it all back.
 //! (Varghese and Lauck, "Hashed and hierarchical timing wheels", 1987.)
 
 use alloc::{boxed::Box, vec::Vec};
@@ -18,112 +19,173 @@ const BUCKETS: usize = 64;
 const RANGE: u64 = 1 << 24;
 const NONE: u32 = u32::MAX;
 
+/// The list of those that came in order, in place of a bucket.
+const QUEUE: u32 = u32::MAX - 1;
+
 #[derive(Clone, Copy)]
 struct Node {
     tick: u64,
     prev: u32,
     next: u32,
-    /// Level × 64 + bucket, or `NONE` if the node is in no list.
+    /// Level × 64 + bucket, `QUEUE`, or `NONE` if the node is in no list.
     bucket: u32,
 }
 
 const IDLE: Node = Node { tick: 0, prev: NONE, next: NONE, bucket: NONE };
 
-struct Inner {
+struct Wheel {
     /// The last tick that was expired.
     now: u64,
     occupied: [u64; LEVELS],
     heads: [u32; LEVELS * BUCKETS],
+}
+
+/// The deadlines. Resolution is a millisecond: one fires at most that much late, and never early.
+pub(crate) struct Deadlines {
     nodes: Vec<Node>,
+    /// The queue: its ends, and the last deadline in it.
+    first: u32,
+    last: u32,
+    last_tick: u64,
+    wheel: Option<Box<Wheel>>,
+    /// How many are in the wheel.
+    odd: u32,
 }
 
-/// The wheel. Resolution is a millisecond: a deadline fires at most that much late, and never early.
-#[derive(Default)]
-pub(crate) struct Wheel {
-    inner: Option<Box<Inner>>,
-    armed: u32,
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self { nodes: Vec::new(), first: NONE, last: NONE, last_tick: 0, wheel: None, odd: 0 }
+    }
 }
 
-impl Wheel {
-    /// Arms `key` for `deadline`. A key that is armed already is moved.
+impl Deadlines {
+    /// Arms `key` for `deadline`, which is not `NEVER`. A key that is armed already is moved.
     #[inline]
     pub(crate) fn insert(&mut self, key: u32, deadline: u64, now: u64) {
-        if deadline == NEVER {
-            return self.remove(key);
+        if let Some(node) = self.nodes.get(key as usize) {
+            if node.bucket != NONE {
+                self.unlink(key);
+            }
+        } else {
+            self.nodes.resize(key as usize + 1, IDLE);
         }
-        let inner = self.inner.get_or_insert_with(|| {
-            let now = now / MILLISECOND;
-            Box::new(Inner { now, occupied: [0; LEVELS], heads: [NONE; LEVELS * BUCKETS], nodes: Vec::new() })
+        let tick = deadline.div_ceil(MILLISECOND);
+        if tick < self.last_tick && self.last != NONE {
+            return self.insert_odd(key, deadline, now);
+        }
+        self.last_tick = tick;
+        let prev = core::mem::replace(&mut self.last, key);
+        match self.nodes.get_mut(prev as usize) {
+            Some(node) => node.next = key,
+            None => self.first = key,
+        }
+        if let Some(node) = self.nodes.get_mut(key as usize) {
+            *node = Node { tick, prev, next: NONE, bucket: QUEUE };
+        }
+    }
+
+    #[inline(never)]
+    fn insert_odd(&mut self, key: u32, deadline: u64, now: u64) {
+        let now = now / MILLISECOND;
+        let wheel = self.wheel.get_or_insert_with(|| {
+            Box::new(Wheel { now, occupied: [0; LEVELS], heads: [NONE; LEVELS * BUCKETS] })
         });
-        if self.armed == 0 {
-            // Nothing is armed, so nothing can be passed over.
-            inner.now = now / MILLISECOND;
+        if self.odd == 0 {
+            // Nothing is in it, so nothing can be passed over.
+            wheel.now = now;
         }
-        if inner.unlink(key) {
-            self.armed -= 1;
-        }
-        inner.link(key, deadline.div_ceil(MILLISECOND));
-        self.armed += 1;
+        wheel.link(&mut self.nodes, key, deadline.div_ceil(MILLISECOND));
+        self.odd += 1;
     }
 
     /// Disarms `key`, if it is armed.
     #[inline]
     pub(crate) fn remove(&mut self, key: u32) {
-        if let Some(inner) = &mut self.inner
-            && inner.unlink(key)
-        {
-            self.armed -= 1;
+        if self.nodes.get(key as usize).is_some_and(|node| node.bucket != NONE) {
+            self.unlink(key);
         }
+    }
+
+    /// Takes `key` out of the list that it is in.
+    #[inline]
+    fn unlink(&mut self, key: u32) {
+        let Some(node) = self.nodes.get_mut(key as usize) else { return };
+        let Node { prev, next, bucket, .. } = core::mem::replace(node, IDLE);
+        match self.nodes.get_mut(next as usize) {
+            Some(node) => node.prev = prev,
+            None if bucket == QUEUE => {
+                self.last = prev;
+                self.last_tick = self.nodes.get(prev as usize).map_or(0, |node| node.tick);
+            }
+            None => {}
+        }
+        match self.nodes.get_mut(prev as usize) {
+            Some(node) => node.next = next,
+            None if bucket == QUEUE => self.first = next,
+            None => {
+                if let Some(wheel) = &mut self.wheel {
+                    wheel.behead(bucket, next);
+                }
+            }
+        }
+        self.odd -= u32::from(bucket != QUEUE);
     }
 
     /// When `expire` has something to do next. A coarse bucket may only have to be spread over finer ones then.
     #[inline]
     pub(crate) fn next(&self) -> u64 {
-        if self.armed == 0 {
-            return NEVER;
+        let first = self.nodes.get(self.first as usize).map_or(NEVER, |node| node.tick.saturating_mul(MILLISECOND));
+        if self.odd == 0 {
+            return first;
         }
-        match self.inner.as_ref().and_then(|inner| inner.first()) {
-            Some((_, tick)) => tick.saturating_mul(MILLISECOND),
-            None => NEVER,
+        match self.wheel.as_ref().and_then(|wheel| wheel.first()) {
+            Some((_, tick)) => first.min(tick.saturating_mul(MILLISECOND)),
+            None => first,
         }
     }
 
     /// Disarms every key whose deadline is not after `now` and hands it to `expired`.
     pub(crate) fn expire(&mut self, now: u64, mut expired: impl FnMut(u32)) {
-        let Some(inner) = &mut self.inner else { return };
         let now = now / MILLISECOND;
-        while self.armed > 0
-            && let Some((bucket, tick)) = inner.first()
+        while let Some(node) = self.nodes.get(self.first as usize)
+            && node.tick <= now
+        {
+            let key = self.first;
+            self.unlink(key);
+            expired(key);
+        }
+        let Some(wheel) = &mut self.wheel else { return };
+        while self.odd > 0
+            && let Some((bucket, tick)) = wheel.first()
             && tick <= now
         {
-            inner.now = inner.now.max(tick);
-            let mut key = inner.empty(bucket);
-            while let Some(node) = inner.nodes.get_mut(key as usize) {
+            wheel.now = wheel.now.max(tick);
+            let mut key = wheel.empty(bucket);
+            while let Some(node) = self.nodes.get_mut(key as usize) {
                 let (due, next) = (node.tick, node.next);
                 *node = IDLE;
-                if due <= inner.now {
-                    self.armed -= 1;
+                if due <= wheel.now {
+                    self.odd -= 1;
                     expired(key);
                 } else {
-                    inner.link(key, due);
+                    wheel.link(&mut self.nodes, key, due);
                 }
                 key = next;
             }
         }
-        inner.now = inner.now.max(now);
+        wheel.now = wheel.now.max(now);
     }
 
     /// Gives the memory back if nothing is armed.
     pub(crate) fn release(&mut self) {
-        if self.armed == 0 {
-            self.inner = None;
+        if self.first == NONE && self.odd == 0 {
+            *self = Self::default();
         }
     }
 }
 
-impl Inner {
-    #[inline]
-    fn link(&mut self, key: u32, tick: u64) {
+impl Wheel {
+    fn link(&mut self, nodes: &mut [Node], key: u32, tick: u64) {
         let place = tick.clamp(self.now, self.now.saturating_add(RANGE - 1));
         let distance = (self.now ^ place) | (BUCKETS as u64 - 1);
         let level = ((63 - distance.leading_zeros()) / BITS).min(TOP);
@@ -131,15 +193,12 @@ impl Inner {
         // Below 4 × 64 by the two lines above.
         #[allow(clippy::cast_possible_truncation)]
         let bucket = level * BUCKETS as u32 + index as u32;
-        if self.nodes.len() <= key as usize {
-            self.nodes.resize(key as usize + 1, IDLE);
-        }
         let Some(head) = self.heads.get_mut(bucket as usize) else { return };
         let next = core::mem::replace(head, key);
-        if let Some(node) = self.nodes.get_mut(next as usize) {
+        if let Some(node) = nodes.get_mut(next as usize) {
             node.prev = key;
         }
-        if let Some(node) = self.nodes.get_mut(key as usize) {
+        if let Some(node) = nodes.get_mut(key as usize) {
             *node = Node { tick, prev: NONE, next, bucket };
         }
         if let Some(occupied) = self.occupied.get_mut(level as usize) {
@@ -147,26 +206,14 @@ impl Inner {
         }
     }
 
-    /// Takes `key` out of its list; whether it was in one.
-    #[inline]
-    fn unlink(&mut self, key: u32) -> bool {
-        let Some(node) = self.nodes.get_mut(key as usize) else { return false };
-        if node.bucket == NONE {
-            return false;
-        }
-        let Node { prev, next, bucket, .. } = core::mem::replace(node, IDLE);
-        if let Some(node) = self.nodes.get_mut(next as usize) {
-            node.prev = prev;
-        }
-        if let Some(node) = self.nodes.get_mut(prev as usize) {
-            node.next = next;
-        } else if let Some(head) = self.heads.get_mut(bucket as usize) {
+    /// A bucket's first node was taken out.
+    fn behead(&mut self, bucket: u32, next: u32) {
+        if let Some(head) = self.heads.get_mut(bucket as usize) {
             *head = next;
-            if next == NONE {
-                self.vacate(bucket);
-            }
         }
-        true
+        if next == NONE {
+            self.vacate(bucket);
+        }
     }
 
     /// Detaches a bucket's list and returns its first key.
@@ -216,18 +263,18 @@ mod tests {
 
     #[test]
     fn an_idle_wheel_takes_no_memory_and_never_fires() {
-        let mut wheel = Wheel::default();
+        let mut wheel = Deadlines::default();
         assert_eq!(wheel.next(), NEVER);
         wheel.insert(3, 5 * MILLISECOND, 0);
         wheel.remove(3);
         assert_eq!(wheel.next(), NEVER);
         wheel.release();
-        assert!(wheel.inner.is_none());
+        assert!(wheel.nodes.capacity() == 0 && wheel.wheel.is_none());
     }
 
     #[test]
     fn a_deadline_fires_late_by_a_millisecond_at_most_and_never_early() {
-        let mut wheel = Wheel::default();
+        let mut wheel = Deadlines::default();
         wheel.insert(0, 1_000_001, 0);
         let mut fired = Vec::new();
         wheel.expire(1_999_999, |key| fired.push(key));
@@ -244,7 +291,7 @@ mod tests {
             start in 0u64..1 << 40,
             steps in proptest::collection::vec((0u32..40, 0u64..60_000_000, 0u64..40_000, 0u8..4), 1..120),
         ) {
-            let mut wheel = Wheel::default();
+            let mut wheel = Deadlines::default();
             let mut model: BTreeMap<u32, u64> = BTreeMap::new();
             let mut now = start;
             for (key, after, pass, what) in steps {

@@ -1,0 +1,109 @@
+//! Small frames on the straight way out: encoded once, when the application hands them over.
+//!
+//! As long as little is under way, a small call or answer need not wait its turn: its frame is laid down here, id and
+//! all, and the next `poll_transmit` moves everything to the outbox at once, usually by swapping two buffers. Until then
+//! it can still be taken back, because the frames describe themselves. What finds no room here, what is large, and what
+//! has a priority waits in the lanes instead; and once something waits there, so does everything that comes after it.
+//! So priority orders whatever waits, but what is staged has its place already: as much as is under way, and no more.
+
+use alloc::vec::Vec;
+
+use super::outbox::Outbox;
+use crate::wire::{HEADER_LEN, Header};
+
+/// Octets that may be on their way, here and in the outbox, before others have to wait their turn.
+pub(crate) const MOST: usize = 128 * 1024;
+
+#[derive(Default)]
+pub(crate) struct Staging {
+    octets: Vec<u8>,
+    /// How many frames, and how many of them are answers.
+    pub(crate) frames: u32,
+    pub(crate) answers: u32,
+}
+
+impl Staging {
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.octets.is_empty()
+    }
+
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.octets.len()
+    }
+
+    /// Lays down a frame: the first `len` octets of its head, which hold the header, and the rest of its body.
+    #[inline]
+    pub(crate) fn push<const N: usize>(&mut self, head: &[u8; N], len: usize, rest: &[u8]) {
+        let start = self.octets.len();
+        // All of the head first, because its size is known when this is compiled, and then less of it.
+        self.octets.extend_from_slice(head);
+        self.octets.truncate(start + len);
+        self.octets.extend_from_slice(rest);
+        self.frames += 1;
+    }
+
+    /// Moves everything to the outbox; how many frames that were.
+    #[inline]
+    pub(crate) fn flush(&mut self, out: &mut Outbox) -> u32 {
+        out.append(&mut self.octets);
+        self.answers = 0;
+        core::mem::take(&mut self.frames)
+    }
+
+    /// Takes back the frames that `keep` does not want.
+    #[cold]
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&Header) -> bool, answer: impl Fn(&Header) -> bool) {
+        let octets = core::mem::take(&mut self.octets);
+        (self.frames, self.answers) = (0, 0);
+        let mut rest = octets.as_slice();
+        while let Some(Ok(header)) = rest.first_chunk().map(Header::parse) {
+            let Some((frame, after)) = rest.split_at_checked(HEADER_LEN + header.len as usize) else { break };
+            if keep(&header) {
+                self.octets.extend_from_slice(frame);
+                self.frames += 1;
+                self.answers += u32::from(answer(&header));
+            }
+            rest = after;
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Gives memory back when nothing is staged.
+    pub(crate) fn shrink(&mut self) {
+        if self.octets.is_empty() {
+            self.octets = Vec::new();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Buf;
+
+    use super::*;
+    use crate::wire::{Flags, FrameType, Status};
+
+    fn header(id: u64, len: u32) -> Header {
+        Header { frame_type: FrameType::REQUEST, flags: Flags::NONE, status: Status::OK, id, len }
+    }
+
+    #[test]
+    fn frames_can_be_taken_back_one_by_one() {
+        let mut staging = Staging::default();
+        for id in [1, 3, 5] {
+            staging.push(&header(id, 2).emit(), HEADER_LEN, b"xy");
+        }
+        staging.retain(|header| header.id != 3, |header| header.id == 5);
+        assert_eq!((staging.len(), staging.frames, staging.answers), (2 * (HEADER_LEN + 2), 2, 1));
+        let mut out = Outbox::new();
+        assert_eq!(staging.flush(&mut out), 2);
+        assert!(staging.is_empty() && staging.answers == 0);
+        assert_eq!(out.remaining(), 40);
+        assert_eq!(out.chunk().get(..18), Some(&header(1, 2).emit()[..]));
+    }
+}
