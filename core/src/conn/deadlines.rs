@@ -24,14 +24,15 @@ const QUEUE: u32 = u32::MAX - 1;
 
 #[derive(Clone, Copy)]
 struct Node {
-    tick: u64,
+    /// In nanoseconds in the queue, in ticks in the wheel.
+    at: u64,
     prev: u32,
     next: u32,
     /// Level × 64 + bucket, `QUEUE`, or `NONE` if the node is in no list.
     bucket: u32,
 }
 
-const IDLE: Node = Node { tick: 0, prev: NONE, next: NONE, bucket: NONE };
+const IDLE: Node = Node { at: 0, prev: NONE, next: NONE, bucket: NONE };
 
 struct Wheel {
     /// The last tick that was expired.
@@ -40,13 +41,13 @@ struct Wheel {
     heads: [u32; LEVELS * BUCKETS],
 }
 
-/// The deadlines. Resolution is a millisecond: one fires at most that much late, and never early.
+/// The deadlines. One fires at most a millisecond late, which is the wheel's resolution, and never early.
 pub(crate) struct Deadlines {
     nodes: Vec<Node>,
     /// The queue: its ends, and the last deadline in it.
     first: u32,
     last: u32,
-    last_tick: u64,
+    last_at: u64,
     wheel: Option<Box<Wheel>>,
     /// How many are in the wheel.
     odd: u32,
@@ -54,7 +55,7 @@ pub(crate) struct Deadlines {
 
 impl Default for Deadlines {
     fn default() -> Self {
-        Self { nodes: Vec::new(), first: NONE, last: NONE, last_tick: 0, wheel: None, odd: 0 }
+        Self { nodes: Vec::new(), first: NONE, last: NONE, last_at: 0, wheel: None, odd: 0 }
     }
 }
 
@@ -62,25 +63,22 @@ impl Deadlines {
     /// Arms `key` for `deadline`, which is not `NEVER`. A key that is armed already is moved.
     #[inline]
     pub(crate) fn insert(&mut self, key: u32, deadline: u64, now: u64) {
-        if let Some(node) = self.nodes.get(key as usize) {
-            if node.bucket != NONE {
-                self.unlink(key);
-            }
-        } else {
-            self.nodes.resize(key as usize + 1, IDLE);
+        match self.nodes.get(key as usize) {
+            Some(node) if node.bucket == NONE => {}
+            Some(_) => self.unlink(key),
+            None => self.nodes.resize(key as usize + 1, IDLE),
         }
-        let tick = deadline.div_ceil(MILLISECOND);
-        if tick < self.last_tick && self.last != NONE {
+        if deadline < self.last_at && self.last != NONE {
             return self.insert_odd(key, deadline, now);
         }
-        self.last_tick = tick;
+        self.last_at = deadline;
         let prev = core::mem::replace(&mut self.last, key);
         match self.nodes.get_mut(prev as usize) {
             Some(node) => node.next = key,
             None => self.first = key,
         }
         if let Some(node) = self.nodes.get_mut(key as usize) {
-            *node = Node { tick, prev, next: NONE, bucket: QUEUE };
+            *node = Node { at: deadline, prev, next: NONE, bucket: QUEUE };
         }
     }
 
@@ -115,7 +113,7 @@ impl Deadlines {
             Some(node) => node.prev = prev,
             None if bucket == QUEUE => {
                 self.last = prev;
-                self.last_tick = self.nodes.get(prev as usize).map_or(0, |node| node.tick);
+                self.last_at = self.nodes.get(prev as usize).map_or(0, |node| node.at);
             }
             None => {}
         }
@@ -134,7 +132,7 @@ impl Deadlines {
     /// When `expire` has something to do next. A coarse bucket may only have to be spread over finer ones then.
     #[inline]
     pub(crate) fn next(&self) -> u64 {
-        let first = self.nodes.get(self.first as usize).map_or(NEVER, |node| node.tick.saturating_mul(MILLISECOND));
+        let first = self.nodes.get(self.first as usize).map_or(NEVER, |node| node.at);
         if self.odd == 0 {
             return first;
         }
@@ -146,15 +144,15 @@ impl Deadlines {
 
     /// Disarms every key whose deadline is not after `now` and hands it to `expired`.
     pub(crate) fn expire(&mut self, now: u64, mut expired: impl FnMut(u32)) {
-        let now = now / MILLISECOND;
         while let Some(node) = self.nodes.get(self.first as usize)
-            && node.tick <= now
+            && node.at <= now
         {
             let key = self.first;
             self.unlink(key);
             expired(key);
         }
         let Some(wheel) = &mut self.wheel else { return };
+        let now = now / MILLISECOND;
         while self.odd > 0
             && let Some((bucket, tick)) = wheel.first()
             && tick <= now
@@ -162,7 +160,7 @@ impl Deadlines {
             wheel.now = wheel.now.max(tick);
             let mut key = wheel.empty(bucket);
             while let Some(node) = self.nodes.get_mut(key as usize) {
-                let (due, next) = (node.tick, node.next);
+                let (due, next) = (node.at, node.next);
                 *node = IDLE;
                 if due <= wheel.now {
                     self.odd -= 1;
@@ -199,7 +197,7 @@ impl Wheel {
             node.prev = key;
         }
         if let Some(node) = nodes.get_mut(key as usize) {
-            *node = Node { tick, prev: NONE, next, bucket };
+            *node = Node { at: tick, prev: NONE, next, bucket };
         }
         if let Some(occupied) = self.occupied.get_mut(level as usize) {
             *occupied |= 1 << index;
@@ -275,6 +273,7 @@ mod tests {
     #[test]
     fn a_deadline_fires_late_by_a_millisecond_at_most_and_never_early() {
         let mut wheel = Deadlines::default();
+        wheel.insert(1, 5_000_000, 0);
         wheel.insert(0, 1_000_001, 0);
         let mut fired = Vec::new();
         wheel.expire(1_999_999, |key| fired.push(key));
@@ -311,10 +310,12 @@ mod tests {
                 let mut fired = Vec::new();
                 wheel.expire(now, |key| fired.push(key));
                 fired.sort_unstable();
-                let due: Vec<u32> = model.iter().filter(|(_, at)| at.div_ceil(MILLISECOND) <= now / MILLISECOND).map(|(key, _)| *key).collect();
-                prop_assert_eq!(&fired, &due);
-                for key in due {
-                    model.remove(&key);
+                for key in &fired {
+                    let at = model.remove(key);
+                    prop_assert!(at.is_some_and(|at| at <= now), "{} fired early", key);
+                }
+                for (key, at) in &model {
+                    prop_assert!(at.div_ceil(MILLISECOND) > now / MILLISECOND, "{} is late", key);
                 }
                 prop_assert!(wheel.next() > now);
                 if let Some(first) = model.values().min() {

@@ -354,6 +354,7 @@ impl<U> Connection<U> {
         self.machine.tick(now);
         let Some((quick, place)) = self.machine.quick_event() else { return self.poll_any() };
         let payload = self.machine.inbox.take(place.frame, place.from);
+        self.machine.unparsed = !self.machine.inbox.is_empty();
         Some(match quick {
             Quick::Answer { slot } => {
                 let user = self.take_user(slot)?;

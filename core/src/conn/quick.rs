@@ -48,6 +48,31 @@ pub(crate) struct Place {
     pub(crate) from: usize,
 }
 
+/// The body of a usual REQUEST: a method by an id of one octet, perhaps a deadline, and nothing else to say.
+struct PlainRequest {
+    /// The index of the method.
+    method: u32,
+    /// Above 0 and not above 2^53.
+    timeout_us: Option<u64>,
+    /// Octets of the payload, the last ones of the frame.
+    payload: usize,
+}
+
+impl PlainRequest {
+    #[inline]
+    fn read(body: &[u8]) -> Option<Self> {
+        let (&[n, METHOD_TAG, id @ 1..0x80], rest) = body.split_first_chunk()? else { return None };
+        // n of two octets or more is too large for this, and for `timeout` below.
+        let (timeout, payload) = rest.split_at_checked(usize::from(n).wrapping_sub(2))?;
+        let timeout_us = match *timeout {
+            [] => None,
+            [TIMEOUT_TAG, ref us @ ..] => Some(short_varint(us).filter(|us| (1..=MAX_TIMEOUT_US).contains(us))?),
+            _ => return None,
+        };
+        Some(Self { method: u32::from(id) - 1, timeout_us, payload: payload.len() })
+    }
+}
+
 impl Machine {
     /// The next frame, if it is a usual one and nothing comes before it.
     #[inline]
@@ -75,7 +100,11 @@ impl Machine {
                 }
                 (Quick::Answer { slot: self.quick_answer(id)? }, Place { frame, from: HEADER_LEN + envelope })
             }
-            REQUEST => self.quick_request(id, body.len())?,
+            REQUEST => {
+                let plain = PlainRequest::read(body)?;
+                let place = Place { frame, from: frame - plain.payload };
+                (self.quick_request(id, &plain)?, place)
+            }
             _ => return None,
         };
         self.live.frame_done();
@@ -102,30 +131,18 @@ impl Machine {
     }
 
     #[inline]
-    fn quick_request(&mut self, id: u64, len: usize) -> Option<(Quick, Place)> {
-        let body = self.inbox.octets().get(HEADER_LEN..HEADER_LEN + len)?;
-        let (&[n, tag, method], rest) = body.split_first_chunk()?;
-        let (timeout, payload) = rest.split_at_checked(usize::from(n).wrapping_sub(2))?;
-        let left = match *timeout {
-            [] => None,
-            [TIMEOUT_TAG, ref us @ ..] => Some(short_varint(us)?),
-            _ => return None,
-        };
-        let deadline = match left {
+    fn quick_request(&mut self, id: u64, plain: &PlainRequest) -> Option<Quick> {
+        let deadline = match plain.timeout_us {
             None => NEVER,
-            Some(us) if us == 0 || us > MAX_TIMEOUT_US => return None,
             Some(us) => self.header_at.unwrap_or(self.now).saturating_add(us.saturating_mul(1000)),
         };
         // An id above 2^63 is not admitted; nor is one of our own parity, or one that is not above the last.
         let in_order = id > self.highest_in && self.is_theirs(id) && id >> 63 == 0;
-        let index = u32::from(method).wrapping_sub(1);
-        let limits = &self.config.limits;
-        let room = limits.memory.saturating_sub(self.served.held).min(limits.max_message as usize);
-        if tag != METHOD_TAG
-            || (n | method) >= 0x80
-            || !in_order
-            || payload.len() > room
-            || !self.config.methods.get(index as usize)?.plain
+        let config = &*self.config;
+        let room = config.limits.memory.saturating_sub(self.served.held).min(config.limits.max_message as usize);
+        if !in_order
+            || plain.payload > room
+            || !config.methods.get(plain.method as usize)?.plain
             || self.served.admitted >= self.own_concurrent
             || self.unwritten() >= self.most_unwritten
             || self.our_drain.is_some()
@@ -133,21 +150,19 @@ impl Machine {
         {
             return None;
         }
-        let held = payload.len();
-        let place = Place { frame: HEADER_LEN + len, from: HEADER_LEN + len - held };
         self.highest_in = id;
         self.idle_since = self.now;
         let (slot, serving) = self.served.admit(id, false, true);
         serving.lane = NORMAL;
-        serving.held = u32::try_from(held).unwrap_or(u32::MAX);
+        serving.held = u32::try_from(plain.payload).unwrap_or(u32::MAX);
         serving.deadline = deadline;
         let call = Served { slot, generation: serving.generation };
-        self.served.held += held;
+        self.served.held += plain.payload;
         if deadline != NEVER {
             self.served_timers.insert(slot, deadline, self.now);
         }
         self.stats.calls_in += 1;
-        Some((Quick::Request { call, method: index, deadline }, place))
+        Some(Quick::Request { call, method: plain.method, deadline })
     }
 
     /// Lays a call down for the next `poll_transmit`: a small one with nothing special to say, and nobody before it.
@@ -256,13 +271,8 @@ fn short_varint(octets: &[u8]) -> Option<u64> {
 /// The varint of a value below 2^35, and how many octets of it count.
 #[inline]
 fn put_varint(value: u64) -> ([u8; 5], usize) {
-    let len = match value {
-        0..0x80 => 1,
-        0x80..0x4000 => 2,
-        0x4000..0x20_0000 => 3,
-        0x20_0000..0x1000_0000 => 4,
-        _ => 5,
-    };
+    // Seven bits an octet, and one octet at least.
+    let len = ((70 - (value | 1).leading_zeros()) / 7) as usize;
     let group = |shift: u32| ((value >> shift) & 0x7F) << (shift / 7 * 8);
     let spread = group(0) | group(7) | group(14) | group(21) | group(28);
     let more = 0x80_8080_8080_u64 & ((1 << (8 * (len - 1))) - 1);
