@@ -62,7 +62,7 @@ fn both_sides_say_who_they_are_and_are_equals_from_then_on() {
     assert!(server.frames().is_empty(), "the application has not decided");
     server.conn.accept_check_in(server.at());
     let greeting = server.frames();
-    let types: Vec<_> = greeting.iter().map(|frame| frame.frame_type()).collect();
+    let types: Vec<_> = greeting.iter().map(frames::Seen::frame_type).collect();
     assert_eq!(types, [FrameType::CHECK_IN_ACK, FrameType::TABLE], "in one write");
     assert!(matches!(server.events()[..], [Event::Ready(_)]));
 
@@ -165,7 +165,9 @@ fn any_other_first_frame_is_not_acted_on() {
 #[test]
 fn other_protocols_are_known_by_their_first_octets() {
     let tls = [0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
-    for hello in [&b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &tls, &[0xbe, 0]] {
+    for hello in
+        [&b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &tls, &[0xbe, 0]]
+    {
         let mut raw = accepting();
         raw.feed(hello);
         let closed = raw.closes_with(Status::PROTOCOL_ERROR);
@@ -256,7 +258,13 @@ fn a_verifier_refuses_with_a_reason() {
         let mut client = Raw::new(config().build().unwrap(), Side::Client);
         client.frames();
         let refusal = CheckInAck { message: "no\u{1b}[31m", retry_after_ms: ms, ..CheckInAck::default() };
-        client.feed(&emit(FrameType::CHECK_IN_ACK, 0, Status::IDENTITY_CONFLICT, Envelope::CheckInAck(refusal), b""));
+        client.feed(&emit(
+            FrameType::CHECK_IN_ACK,
+            0,
+            Status::IDENTITY_CONFLICT,
+            Envelope::CheckInAck(refusal),
+            b"",
+        ));
         let closed = client.closed(vec![]);
         assert_eq!((closed.by, closed.status), (By::Peer, Status::IDENTITY_CONFLICT));
         assert_eq!(closed.retry_after, Some(secs(after)));
@@ -331,7 +339,9 @@ fn a_client_waits_fifteen_seconds_for_the_ack() {
     client.wait(ms(1));
     assert_eq!(client.conn.next().end, End::Close);
     let events = std::mem::take(&mut client.passed);
-    assert!(matches!(&events[0], Event::Done { user: 1, outcome: Err(failure) } if failure.status() == Status::NOT_SENT));
+    assert!(
+        matches!(&events[0], Event::Done { user: 1, outcome: Err(failure) } if failure.status() == Status::NOT_SENT)
+    );
     assert_eq!(client.closed(events).status, Status::CHECK_IN_TIMEOUT);
 }
 
@@ -351,7 +361,9 @@ fn a_server_may_close_instead_of_answering_even_before_the_client_spoke() {
 #[test]
 fn an_ack_that_is_wrong_is_a_mistake() {
     let bad_identifier = frames::ack(CheckInAck { identifier: "no spaces", ..CheckInAck::default() });
-    for bad in [bad_identifier, octets(2, 0, 0, 0, &[1, 0]), octets(2, 0, 0, 0, &[0, 1]), octets(2, 0, 0, 5, &[])] {
+    for bad in
+        [bad_identifier, octets(2, 0, 0, 0, &[1, 0]), octets(2, 0, 0, 0, &[0, 1]), octets(2, 0, 0, 5, &[])]
+    {
         let mut client = Raw::new(config().build().unwrap(), Side::Client);
         client.frames();
         client.feed(&bad);
@@ -437,7 +449,10 @@ fn an_endpoint_without_methods_announces_that_it_serves_none() {
     // And a peer that says so gets no calls: what waits for it is told at once.
     let mut client = Raw::new(config().build().unwrap(), Side::Client);
     client.call(1);
-    client.conn.one_way(client.at(), &tieline_core::conn::CallHead::new("t.S/Echo"), (&b"x"[..]).into(), 2).unwrap();
+    client
+        .conn
+        .one_way(client.at(), &tieline_core::conn::CallHead::new("t.S/Echo"), (&b"x"[..]).into(), 2)
+        .unwrap();
     client.frames();
     client.feed(&frames::ack(CheckInAck { identifier: "peer", ..CheckInAck::default() }));
     let outcomes = client.outcomes();

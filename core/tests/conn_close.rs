@@ -122,12 +122,17 @@ fn who_reads_close_stops_writing_and_ignores_what_follows() {
     assert_eq!(raw.conn.next().end, End::Close);
     assert!(events.iter().any(|event| matches!(event, Event::Cancelled(_, Cancel::Disconnected))));
     let closed = raw.closed(events);
-    assert_eq!((closed.by, closed.status, closed.message.as_str()), (By::Peer, Status::GOING_AWAY, "closing"));
+    assert_eq!(
+        (closed.by, closed.status, closed.message.as_str()),
+        (By::Peer, Status::GOING_AWAY, "closing")
+    );
     // A reason of another class reads as PROTOCOL_ERROR.
     let mut raw = Raw::server(config());
     raw.feed(&frames::octets(0x0e, 0, 0x21, 0, &[]));
     assert_eq!(raw.closed(vec![]).status, Status::PROTOCOL_ERROR);
-    for bad in [frames::octets(0x0e, 0, 0x80, 0, &[3, 0x0a, 1, 0xff]), frames::octets(0x0e, 0, 0x80, 0, &[0, 1])] {
+    for bad in
+        [frames::octets(0x0e, 0, 0x80, 0, &[3, 0x0a, 1, 0xff]), frames::octets(0x0e, 0, 0x80, 0, &[0, 1])]
+    {
         let mut raw = Raw::server(config());
         raw.feed(&bad);
         raw.closes_with(Status::PROTOCOL_ERROR);
@@ -146,8 +151,11 @@ fn end_of_stream_cancels_what_runs_and_says_whether_it_was_inside_a_frame() {
         let events = raw.events();
         assert!(events.iter().any(|event| matches!(event, Event::Cancelled(_, Cancel::Disconnected))));
         assert!(!events.iter().any(|event| matches!(event, Event::Request(_))), "nothing of it is acted on");
-        let expected =
-            [(1, Status::CONNECTION_LOST, Ran::Maybe), (2, Status::NOT_SENT, Ran::No), (3, Status::NOT_SENT, Ran::No)];
+        let expected = [
+            (1, Status::CONNECTION_LOST, Ran::Maybe),
+            (2, Status::NOT_SENT, Ran::No),
+            (3, Status::NOT_SENT, Ran::No),
+        ];
         assert_eq!(outcomes(&events), expected);
         let closed = raw.closed(events);
         assert_eq!((closed.by, closed.status), (By::Transport, Status::CONNECTION_LOST));
@@ -170,7 +178,9 @@ fn what_came_before_the_end_is_still_decoded() {
     raw.feed(&frames::one_way(2, b"note"));
     raw.eof();
     let events = raw.events();
-    assert!(matches!(&events[0], Event::Done { user: 1, outcome: Ok(answer) } if &answer.payload[..] == b"answer"));
+    assert!(
+        matches!(&events[0], Event::Done { user: 1, outcome: Ok(answer) } if &answer.payload[..] == b"answer")
+    );
     assert!(matches!(&events[1], Event::Request(incoming) if incoming.one_way));
     assert!(matches!(&events[2], Event::Closed(_)));
     assert!(raw.events().is_empty());

@@ -35,7 +35,7 @@ fn a_heartbeat_is_due_an_interval_after_the_last_write() {
     // Reading all the time does not put it off: the peer must hear us.
     for _ in 0..9 {
         assert_eq!(beats(&mut raw, ms(100)), 0);
-        raw.feed(&frames::one_way(raw.now / MS | 1, b""));
+        raw.feed(&frames::one_way((raw.now / MS) | 1, b""));
         let call = raw.incoming().call;
         raw.conn.stopped(raw.at(), call);
     }
@@ -48,7 +48,9 @@ fn a_heartbeat_is_due_when_nothing_was_read_and_none_is_unanswered() {
     // It writes every 300 ms, so only silence asks for a heartbeat: one, until that is answered.
     let mut count = 0;
     for _ in 0..6 {
-        raw.conn.one_way(raw.at(), &tieline_core::conn::CallHead::new("t.S/Echo"), (&b""[..]).into(), 1).unwrap();
+        raw.conn
+            .one_way(raw.at(), &tieline_core::conn::CallHead::new("t.S/Echo"), (&b""[..]).into(), 1)
+            .unwrap();
         count += raw.wait(ms(300)).iter().filter(|frame| frame.frame_type() == FrameType::HEARTBEAT).count();
     }
     assert_eq!(count, 1);
@@ -56,7 +58,9 @@ fn a_heartbeat_is_due_when_nothing_was_read_and_none_is_unanswered() {
     raw.feed(&frames::heartbeat_ack(12_345));
     raw.events();
     for _ in 0..4 {
-        raw.conn.one_way(raw.at(), &tieline_core::conn::CallHead::new("t.S/Echo"), (&b""[..]).into(), 1).unwrap();
+        raw.conn
+            .one_way(raw.at(), &tieline_core::conn::CallHead::new("t.S/Echo"), (&b""[..]).into(), 1)
+            .unwrap();
         count += raw.wait(ms(300)).iter().filter(|frame| frame.frame_type() == FrameType::HEARTBEAT).count();
     }
     assert_eq!(count, 2);
@@ -150,7 +154,8 @@ fn any_octet_that_is_read_is_life_and_own_writes_are_not() {
     raw.incoming();
     // Writing a one-way every 100 ms proves nothing.
     for _ in 0..50 {
-        let _ = raw.conn.one_way(raw.at(), &tieline_core::conn::CallHead::new("t.S/Echo"), (&b""[..]).into(), 1);
+        let _ =
+            raw.conn.one_way(raw.at(), &tieline_core::conn::CallHead::new("t.S/Echo"), (&b""[..]).into(), 1);
         if raw.wait(ms(100)).iter().any(|frame| frame.status() == Status::HEARTBEAT_LOST) {
             return;
         }
@@ -205,7 +210,7 @@ fn a_pause_of_the_process_is_not_held_against_the_peer() {
 
 #[test]
 fn heartbeats_sooner_than_half_the_interval_cost_eight() {
-    let mut raw = Raw::server(every_second());
+    let mut raw = Raw::stranger(every_second());
     raw.feed(&frames::heartbeat(0));
     raw.events();
     // 4096 points, eight each: the 512th early one is too much.
@@ -227,7 +232,7 @@ fn heartbeats_sooner_than_half_the_interval_cost_eight() {
 
 #[test]
 fn acks_that_nobody_asked_for_cost_one() {
-    let mut raw = Raw::server(every_second());
+    let mut raw = Raw::stranger(every_second());
     for token in 1..4096 {
         raw.feed(&frames::heartbeat_ack(token));
         assert!(raw.events().is_empty(), "{token}");
@@ -359,5 +364,5 @@ fn an_endpoint_may_close_what_is_idle_counted_from_the_end_of_its_last_call() {
     raw.turn();
     assert!(raw.wait(ms(499)).iter().all(|frame| frame.frame_type() != FrameType::CLOSE));
     let frames = raw.wait(ms(1));
-    assert_eq!(frames.last().map(|frame| frame.status()), Some(Status::IDLE));
+    assert_eq!(frames.last().map(frames::Seen::status), Some(Status::IDLE));
 }

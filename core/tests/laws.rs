@@ -28,7 +28,9 @@ fn over_seeds(name: &str, usual: u64, run: impl Fn(u64, bool) -> Tally) -> Optio
         match catch_unwind(AssertUnwindSafe(|| run(seed, false))) {
             Ok(counts) => tally.add(&counts),
             Err(panic) => {
-                println!("seed {seed} failed; replay it with\n  TIELINE_SEED={seed} cargo test -p tieline-core --test laws {name} -- --exact --nocapture");
+                println!(
+                    "seed {seed} failed; replay it with\n  TIELINE_SEED={seed} cargo test -p tieline-core --test laws {name} -- --exact --nocapture"
+                );
                 std::panic::resume_unwind(panic);
             }
         }
@@ -46,12 +48,71 @@ fn two_connections_keep_the_laws() {
         run.tally
     };
     if let Some(tally) = over_seeds("two_connections_keep_the_laws", 8_000, run) {
-        tally.report("two connections", &[
-            "cancel", "clock jump", "close", "connection dropped", "drain", "drip", "end of stream", "half-sent frames",
-            "partial write", "pause", "reset", "stall", "L4 no spin", "Ran::No is true", "Ran::Yes is true",
-            "a handler once a request", "a refusal gives the value back", "a second DRAIN", "dead peers are found in time",
-            "everything finishes", "frames judged", "ids increase", "into_unfinished", "laws", "max_concurrent kept",
-            "no dead peer is kept", "one RESPONSE a REQUEST", "one outcome a call",
-        ]);
+        tally.report(
+            "two connections",
+            &[
+                "cancel",
+                "clock jump",
+                "close",
+                "connection dropped",
+                "drain",
+                "drip",
+                "end of stream",
+                "half-sent frames",
+                "partial write",
+                "pause",
+                "reset",
+                "stall",
+                "L4 no spin",
+                "Ran::No is true",
+                "Ran::Yes is true",
+                "a handler once a request",
+                "a refusal gives the value back",
+                "a second DRAIN",
+                "dead peers are found in time",
+                "deadlines are honest",
+                "everything finishes",
+                "frames judged",
+                "ids increase",
+                "into_unfinished",
+                "laws",
+                "max_concurrent kept",
+                "no dead peer is kept",
+                "one RESPONSE a REQUEST",
+                "one outcome a call",
+            ],
+        );
+    }
+}
+
+#[test]
+fn a_hostile_peer_finds_the_laws_kept() {
+    if let Some(tally) = over_seeds("a_hostile_peer_finds_the_laws_kept", 2_000, support::hostile::run) {
+        tally.report(
+            "hostile peer",
+            &[
+                "mutated frame",
+                "mutated body",
+                "repeated frame",
+                "random octets",
+                "inserted frame",
+                "extension",
+                "half a frame",
+                "a refusal gives the value back",
+                "mistakes found",
+                "other ends",
+                "frames judged",
+                "laws",
+            ],
+        );
+    }
+}
+
+#[test]
+fn how_input_is_cut_and_drained_is_invisible() {
+    if let Some(tally) =
+        over_seeds("how_input_is_cut_and_drained_is_invisible", 2_000, support::hostile::replay)
+    {
+        tally.report("cuts", &["L6 cuts are invisible", "L7 draining is invisible", "mutated frame"]);
     }
 }

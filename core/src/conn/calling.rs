@@ -13,8 +13,8 @@ use super::{
 use crate::{
     time::{Instant, NEVER},
     wire::{
-        Class, Flags, FrameType, HEADER_LEN, Header, Metadata, Parts, Ran, Repeated, Request, Response, Status,
-        is_metadata_key, varint,
+        Class, Flags, FrameType, HEADER_LEN, Header, Metadata, Parts, Ran, Repeated, Request, Response,
+        Status, is_metadata_key, varint,
     },
 };
 

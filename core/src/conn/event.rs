@@ -44,6 +44,8 @@ pub enum Event<U> {
         /// Why, e.g. `GOING_AWAY`.
         status: Status,
     },
+    /// After a [`probe`](super::Connection::probe): octets of the peer have come.
+    Alive,
     /// The connection is over. Always the last event, and there is just one.
     Closed(Closed),
 }
@@ -209,7 +211,13 @@ impl Failure {
         Self::new(status, ran, message, Bytes::new(), None)
     }
 
-    pub(crate) fn new(status: Status, ran: Ran, message: &str, detail: Bytes, envelope: Option<Box<[u8]>>) -> Self {
+    pub(crate) fn new(
+        status: Status,
+        ran: Ran,
+        message: &str,
+        detail: Bytes,
+        envelope: Option<Box<[u8]>>,
+    ) -> Self {
         Self(Box::new(FailureParts { status, ran, message: message.into(), detail, envelope }))
     }
 

@@ -69,7 +69,9 @@ impl Inbox {
         let mut whole = 0;
         let mut rest: &[u8] = &self.store;
         while let Some(&[.., a, b, c, d]) = rest.first_chunk::<HEADER_LEN>() {
-            let Some(after) = rest.get(HEADER_LEN + u32::from_be_bytes([a, b, c, d]) as usize..) else { break };
+            let Some(after) = rest.get(HEADER_LEN + u32::from_be_bytes([a, b, c, d]) as usize..) else {
+                break;
+            };
             whole += rest.len() - after.len();
             rest = after;
         }
@@ -166,7 +168,7 @@ impl Inbox {
     #[inline]
     pub(crate) fn take(&mut self, frame: usize, from: usize) -> Bytes {
         let payload = match self.batch.get(from..frame) {
-            Some(octets) if octets.is_empty() => Bytes::new(),
+            Some([]) => Bytes::new(),
             Some(octets) if self.copying && octets.len() <= COPY_UP_TO => Bytes::copy_from_slice(octets),
             Some(_) if frame == self.batch.len() => {
                 self.batch.advance(from);

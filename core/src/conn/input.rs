@@ -88,6 +88,9 @@ impl Machine {
                 Flow::Dry => {
                     self.unparsed = false;
                     self.note_partial();
+                    if self.probe_answered() {
+                        return Some(Step::Alive);
+                    }
                 }
                 Flow::Step(step) => return Some(step),
             }

@@ -110,7 +110,7 @@ const OTHERS: u8 = 0b111_000;
 impl Lanes {
     #[inline]
     const fn index(sort: Sort, lane: u8) -> usize {
-        let lane = if lane < LANES as u8 { lane } else { 2 };
+        let lane = if lane < 3 { lane } else { 2 };
         match sort {
             Sort::Request => lane as usize,
             Sort::Other => LANES + lane as usize,
@@ -200,7 +200,11 @@ mod tests {
         assert_eq!(lanes.pop(Sort::Other, 2), None);
         lanes.push(Sort::Other, 2, call(3));
         assert!(lanes.any(false));
-        assert_eq!(lanes.pop(Sort::Other, 2), Some(call(2)), "it is the owner of the slot who knows that it was withdrawn");
+        assert_eq!(
+            lanes.pop(Sort::Other, 2),
+            Some(call(2)),
+            "it is the owner of the slot who knows that it was withdrawn"
+        );
         lanes.found_withdrawn(Sort::Other, 2);
         assert_eq!(lanes.pop(Sort::Other, 2), Some(call(3)));
         assert!(!lanes.any(false));

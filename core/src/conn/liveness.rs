@@ -125,6 +125,11 @@ impl Liveness {
         octets
     }
 
+    /// When octets were read last.
+    pub(crate) const fn last_read(&self) -> u64 {
+        self.last_read
+    }
+
     /// A HEARTBEAT came; whether it came sooner than half an interval after the one before.
     pub(crate) fn beat_in(&mut self, now: u64) -> bool {
         let early = self

@@ -13,6 +13,7 @@ use super::{
     budget::Budget,
     calls::Calls,
     config::{Config, Side},
+    deadlines::Deadlines,
     ending::{OurDrain, TheirDrain},
     event::{Answer, Cancel, CheckingIn, Closed, End, Failure, Incoming, Next, PeerInfo, Served, Stats},
     inbox::Inbox,
@@ -21,7 +22,6 @@ use super::{
     liveness::Liveness,
     served::ServedCalls,
     staging::{self, Staging},
-    deadlines::Deadlines,
 };
 use crate::{
     time::{Instant, NEVER, instant, nanos},
@@ -86,6 +86,7 @@ pub(crate) enum Step {
     Done { slot: u32, outcome: Result<Answer, Failure> },
     Room,
     Draining { until: Instant, status: Status },
+    Alive,
     Closed(Closed),
 }
 
@@ -166,6 +167,8 @@ pub(crate) struct Machine {
     pub(crate) lanes: Lanes,
     pub(crate) control: Control,
     pub(crate) live: Liveness,
+    /// The application asked whether the peer lives, when so many octets had come.
+    pub(crate) probe: Option<u64>,
     pub(crate) budget: Budget,
 
     /// When check-in, the verifier's decision or the ack must have come; when a CLOSE must be out; when to stop
@@ -228,6 +231,7 @@ impl Machine {
             lanes: Lanes::default(),
             control: Control::default(),
             live: Liveness::new(now),
+            probe: None,
             budget: Budget::new(now),
             phase_until,
             cut_at: NEVER,

@@ -17,12 +17,12 @@ mod machine;
 mod outbox;
 mod output;
 mod pace;
+mod probe;
 mod quick;
 mod served;
 mod serving;
 mod staging;
 mod timers;
-
 
 use alloc::{sync::Arc, vec::Vec};
 use core::{fmt, time::Duration};
@@ -330,6 +330,21 @@ impl<U> Connection<U> {
         }
     }
 
+    /// Asks whether the peer lives: a HEARTBEAT goes out now, whether one is due or not, and [`Event::Alive`] comes
+    /// when octets of the peer do. A second probe before that starts anew. `false`, and nothing happens, unless the
+    /// connection is checked in and not about to end. For deciding between two processes of one identifier
+    /// (protocol §4); that the peer is dead is still decided by its silence alone.
+    pub fn probe(&mut self, now: Instant) -> bool {
+        self.machine.tick(now);
+        self.machine.begin_probe()
+    }
+
+    /// When octets were last read, or the connection began.
+    #[must_use]
+    pub fn last_read(&self) -> Instant {
+        Instant::from_nanos(self.machine.live.last_read())
+    }
+
     /// Drains: no new calls begin, on either side, but those of handlers that still run; when the open ones are done,
     /// or after `grace`, the connection closes with `status` (protocol §5, "Drain"). Again, with less grace, hastens
     /// it. Before check-in it closes at once.
@@ -399,6 +414,7 @@ impl<U> Connection<U> {
                 Step::Ready(peer) => Event::Ready(peer),
                 Step::Room => Event::Room,
                 Step::Draining { until, status } => Event::Draining { until, status },
+                Step::Alive => Event::Alive,
                 Step::Closed(closed) => Event::Closed(closed),
             };
             return Some(event);

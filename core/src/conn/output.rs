@@ -5,7 +5,7 @@ use bytes::Buf;
 use super::{
     calls::{Owner, Wire},
     config::Side,
-    lanes::{LANES, Sort, Waiting},
+    lanes::{Sort, Waiting},
     machine::{Machine, Phase},
     outbox::Outbox,
 };
@@ -50,6 +50,10 @@ impl Machine {
     #[inline]
     fn commit_staged(&mut self, out: &mut Outbox) {
         if !self.staging.is_empty() && out.has_room() {
+            // A millisecond is what deadlines are exact to.
+            if self.now.saturating_sub(self.staging.oldest) >= MILLISECOND {
+                self.restate();
+            }
             self.stats.frames_out += u64::from(self.staging.flush(out));
             self.transmitted = self.highest_out;
         }
@@ -236,13 +240,11 @@ impl Machine {
         let requests = self.phase == Phase::Ready;
         let mut lane = 0;
         // What is staged came first.
-        while self.staging.is_empty()
-            && out.has_room()
-            && self.lanes.any(requests && self.window_open()) {
+        while self.staging.is_empty() && out.has_room() && self.lanes.any(requests && self.window_open()) {
             let other = self.commit_next(Sort::Other, lane, out);
             let request = requests && self.window_open() && self.commit_next(Sort::Request, lane, out);
             if !other && !request {
-                lane = (lane + 1) % LANES as u8;
+                lane = (lane + 1) % 3;
             }
         }
     }

@@ -7,14 +7,15 @@
 
 use super::{
     calls::{Owner, Wire},
-    event::{Body, CallHead, CallId, Reply, Served},
+    event::{Body, CallHead, CallId, Failure, Reply, Served},
     lanes::NORMAL,
     machine::{Machine, Phase},
     outbox::SHARE_FROM,
+    staging::next_frame,
 };
 use crate::{
     time::{Instant, NEVER},
-    wire::{Flags, FrameType, HEADER_LEN, Header, MAGIC, Status, VERSION},
+    wire::{Flags, FrameType, HEADER_LEN, Header, MAGIC, Ran, Status, VERSION},
 };
 
 /// The tags of `Request.method` and `Request.timeout_us`: fields 1 and 3, varints.
@@ -66,7 +67,9 @@ impl PlainRequest {
         let (timeout, payload) = rest.split_at_checked(usize::from(n).wrapping_sub(2))?;
         let timeout_us = match *timeout {
             [] => None,
-            [TIMEOUT_TAG, ref us @ ..] => Some(short_varint(us).filter(|us| (1..=MAX_TIMEOUT_US).contains(us))?),
+            [TIMEOUT_TAG, ref us @ ..] => {
+                Some(short_varint(us).filter(|us| (1..=MAX_TIMEOUT_US).contains(us))?)
+            }
             _ => return None,
         };
         Some(Self { method: u32::from(id) - 1, timeout_us, payload: payload.len() })
@@ -82,7 +85,8 @@ impl Machine {
         }
         self.inbox.prepare();
         let octets = self.inbox.octets();
-        let (&[a, b, c, d, e, f, id @ .., l0, l1, l2, l3], rest) = octets.split_first_chunk::<HEADER_LEN>()?;
+        let (&[a, b, c, d, e, f, id @ .., l0, l1, l2, l3], rest) =
+            octets.split_first_chunk::<HEADER_LEN>()?;
         let head = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
         let id = u64::from_be_bytes(id);
         let len = u32::from_be_bytes([l0, l1, l2, l3]);
@@ -95,7 +99,9 @@ impl Machine {
             RESPONSE => {
                 // An empty envelope: n is 0, or there is no body at all.
                 let envelope = usize::from(!body.is_empty());
-                if body.first().is_some_and(|&n| n != 0) || body.len() > self.config.limits.max_message as usize {
+                if body.first().is_some_and(|&n| n != 0)
+                    || body.len() > self.config.limits.max_message as usize
+                {
                     return None;
                 }
                 (Quick::Answer { slot: self.quick_answer(id)? }, Place { frame, from: HEADER_LEN + envelope })
@@ -139,7 +145,8 @@ impl Machine {
         // An id above 2^63 is not admitted; nor is one of our own parity, or one that is not above the last.
         let in_order = id > self.highest_in && self.is_theirs(id) && id >> 63 == 0;
         let config = &*self.config;
-        let room = config.limits.memory.saturating_sub(self.served.held).min(config.limits.max_message as usize);
+        let room =
+            config.limits.memory.saturating_sub(self.served.held).min(config.limits.max_message as usize);
         if !in_order
             || plain.payload > room
             || !config.methods.get(plain.method as usize)?.plain
@@ -174,7 +181,8 @@ impl Machine {
         };
         let deadline = head.deadline.map_or(NEVER, Instant::as_nanos);
         let us = deadline.saturating_sub(self.now).div_ceil(1000);
-        let plain = head.metadata.is_empty() && head.trace.is_empty() && head.codec == 0 && head.priority == 0;
+        let plain =
+            head.metadata.is_empty() && head.trace.is_empty() && head.codec == 0 && head.priority == 0;
         if !plain
             || head.parent.is_some()
             || payload.len() >= SHARE_FROM.min(self.peer_message)
@@ -201,20 +209,10 @@ impl Machine {
         call.deadline = deadline;
         call.id = id;
         let call_id = CallId { slot, generation: call.generation };
-        // Laid out whole, and cut to its length: the octets of the time-out come last.
-        let (timeout, octets) = if deadline == NEVER { ([0; 5], 0) } else { put_varint(us) };
-        let envelope = if deadline == NEVER { 2 } else { 3 + octets };
-        let len = u32::try_from(1 + envelope + payload.len()).unwrap_or(u32::MAX);
-        let header =
-            Header { frame_type: FrameType::REQUEST, flags: Flags::NONE, status: Status::OK, id, len };
-        let mut frame = [0; HEADER_LEN + 9];
-        let (start, rest) = frame.split_at_mut(HEADER_LEN);
-        start.copy_from_slice(&header.emit());
-        let [t0, t1, t2, t3, t4] = timeout;
-        let n = u8::try_from(envelope).unwrap_or(0);
-        rest.copy_from_slice(&[n, METHOD_TAG, method, TIMEOUT_TAG, t0, t1, t2, t3, t4]);
-        self.staging.push(&frame, HEADER_LEN + 1 + envelope, payload);
+        let (frame, head) = request_head(id, method, (deadline != NEVER).then_some(us), payload.len());
+        self.staging.push(&frame, head, payload);
         if deadline != NEVER {
+            self.staging.oldest = self.staging.oldest.min(now);
             self.call_timers.insert(slot, deadline, now);
         }
         self.calls.unanswered += 1;
@@ -222,6 +220,41 @@ impl Machine {
         self.idle_since = now;
         self.stats.calls_out += 1;
         Some(call_id)
+    }
+
+    /// Staged calls have waited for so long that what they say of their deadlines is no longer true: says it anew, and
+    /// drops those whose time is over.
+    #[cold]
+    pub(crate) fn restate(&mut self) {
+        let staged = self.staging.take();
+        let mut rest = staged.as_slice();
+        while let Some((header, frame, after)) = next_frame(rest) {
+            rest = after;
+            let call = match header.frame_type {
+                FrameType::REQUEST => self.calls.by_wire_id(header.id),
+                _ => None,
+            };
+            let deadline = call.as_ref().map_or(NEVER, |(_, call)| call.deadline);
+            let (Some((slot, call)), Some(&[n, _, method])) =
+                (call.filter(|_| deadline != NEVER), frame.get(HEADER_LEN..HEADER_LEN + 3))
+            else {
+                self.staging.put_back(&header, frame);
+                continue;
+            };
+            let us = deadline.saturating_sub(self.now).div_ceil(1000);
+            if us > 0 {
+                let payload = frame.get(HEADER_LEN + 1 + usize::from(n)..).unwrap_or_default();
+                let (frame, head) = request_head(header.id, method, Some(us), payload.len());
+                self.staging.push(&frame, head, payload);
+                continue;
+            }
+            call.wire = Wire::Off;
+            self.calls.unanswered = self.calls.unanswered.saturating_sub(1);
+            self.stats.calls_out = self.stats.calls_out.saturating_sub(1);
+            self.call_timers.remove(slot);
+            let why = "the deadline passed before the call could be sent";
+            self.tell(slot, Some(Failure::local(Status::TIMEOUT, Ran::No, why)));
+        }
     }
 
     /// Lays an answer down for the next `poll_transmit`; whether it could.
@@ -235,11 +268,14 @@ impl Machine {
         if !reply.is_plain() || payload.len() >= most || !self.may_stage() {
             return false;
         }
-        let Some(serving) = self.served.get(slot).filter(|serving| serving.lane == NORMAL) else { return false };
+        let Some(serving) = self.served.get(slot).filter(|serving| serving.lane == NORMAL) else {
+            return false;
+        };
         serving.answered = true;
         let envelope = usize::from(!payload.is_empty());
         let len = u32::try_from(envelope + payload.len()).unwrap_or(u32::MAX);
-        let header = Header { frame_type: FrameType::RESPONSE, flags: Flags::NONE, status, id: serving.id, len };
+        let header =
+            Header { frame_type: FrameType::RESPONSE, flags: Flags::NONE, status, id: serving.id, len };
         // An empty envelope: n is 0.
         let mut frame = [0; HEADER_LEN + 1];
         let (start, _) = frame.split_at_mut(HEADER_LEN);
@@ -249,6 +285,22 @@ impl Machine {
         self.served.release(slot);
         true
     }
+}
+
+/// The head of a REQUEST, laid out whole, and how long it is: the octets of the time-out come last.
+#[inline]
+fn request_head(id: u64, method: u8, us: Option<u64>, payload: usize) -> ([u8; HEADER_LEN + 9], usize) {
+    let (timeout, octets) = us.map_or(([0; 5], 0), put_varint);
+    let envelope = if us.is_none() { 2 } else { 3 + octets };
+    let len = u32::try_from(1 + envelope + payload).unwrap_or(u32::MAX);
+    let header = Header { frame_type: FrameType::REQUEST, flags: Flags::NONE, status: Status::OK, id, len };
+    let mut frame = [0; HEADER_LEN + 9];
+    let (start, rest) = frame.split_at_mut(HEADER_LEN);
+    start.copy_from_slice(&header.emit());
+    let [t0, t1, t2, t3, t4] = timeout;
+    let n = u8::try_from(envelope).unwrap_or(0);
+    rest.copy_from_slice(&[n, METHOD_TAG, method, TIMEOUT_TAG, t0, t1, t2, t3, t4]);
+    (frame, HEADER_LEN + 1 + envelope)
 }
 
 /// A varint of at most five octets, which must be all of them.

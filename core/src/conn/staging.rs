@@ -9,17 +9,27 @@
 use alloc::vec::Vec;
 
 use super::outbox::Outbox;
-use crate::wire::{HEADER_LEN, Header};
+use crate::{
+    time::NEVER,
+    wire::{FrameType, HEADER_LEN, Header},
+};
 
 /// Octets that may be on their way, here and in the outbox, before others have to wait their turn.
 pub(crate) const MOST: usize = 128 * 1024;
 
-#[derive(Default)]
 pub(crate) struct Staging {
     octets: Vec<u8>,
     /// How many frames, and how many of them are answers.
     pub(crate) frames: u32,
     pub(crate) answers: u32,
+    /// When the first call with a deadline was laid down; `NEVER` if there is none.
+    pub(crate) oldest: u64,
+}
+
+impl Default for Staging {
+    fn default() -> Self {
+        Self { octets: Vec::new(), frames: 0, answers: 0, oldest: NEVER }
+    }
 }
 
 impl Staging {
@@ -49,6 +59,7 @@ impl Staging {
     pub(crate) fn flush(&mut self, out: &mut Outbox) -> u32 {
         out.append(&mut self.octets);
         self.answers = 0;
+        self.oldest = NEVER;
         core::mem::take(&mut self.frames)
     }
 
@@ -58,8 +69,7 @@ impl Staging {
         let octets = core::mem::take(&mut self.octets);
         (self.frames, self.answers) = (0, 0);
         let mut rest = octets.as_slice();
-        while let Some(Ok(header)) = rest.first_chunk().map(Header::parse) {
-            let Some((frame, after)) = rest.split_at_checked(HEADER_LEN + header.len as usize) else { break };
+        while let Some((header, frame, after)) = next_frame(rest) {
             if keep(&header) {
                 self.octets.extend_from_slice(frame);
                 self.frames += 1;
@@ -67,6 +77,18 @@ impl Staging {
             }
             rest = after;
         }
+    }
+
+    /// Everything that is staged, to be put back changed.
+    pub(crate) fn take(&mut self) -> Vec<u8> {
+        core::mem::take(self).octets
+    }
+
+    /// Puts a frame back as it was.
+    pub(crate) fn put_back(&mut self, header: &Header, frame: &[u8]) {
+        self.octets.extend_from_slice(frame);
+        self.frames += 1;
+        self.answers += u32::from(header.frame_type == FrameType::RESPONSE);
     }
 
     pub(crate) fn clear(&mut self) {
@@ -81,12 +103,19 @@ impl Staging {
     }
 }
 
+/// The first of some frames, and those after it.
+pub(crate) fn next_frame(octets: &[u8]) -> Option<(Header, &[u8], &[u8])> {
+    let header = Header::parse(octets.first_chunk()?).ok()?;
+    let (frame, after) = octets.split_at_checked(HEADER_LEN + header.len as usize)?;
+    Some((header, frame, after))
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::Buf;
 
     use super::*;
-    use crate::wire::{Flags, FrameType, Status};
+    use crate::wire::{Flags, Status};
 
     fn header(id: u64, len: u32) -> Header {
         Header { frame_type: FrameType::REQUEST, flags: Flags::NONE, status: Status::OK, id, len }

@@ -1,14 +1,20 @@
 //! Building frames with the codec of the crate, and frames as they were seen.
 
 use tieline_core::wire::{
-    CheckIn, CheckInAck, Close, Drain, Envelope, Flags, Frame, FrameType, HEADER_LEN, Header, Method, Repeated,
-    Request, Response, Status, Table,
+    CheckIn, CheckInAck, Close, Drain, Envelope, Flags, Frame, FrameType, HEADER_LEN, Header, Method,
+    Repeated, Request, Response, Status, Table,
 };
 
 /// The longest body that the tests read.
 pub const MAX_BODY: u32 = 1 << 20;
 
-pub fn emit(frame_type: FrameType, id: u64, status: Status, envelope: Envelope<'_>, payload: &[u8]) -> Vec<u8> {
+pub fn emit(
+    frame_type: FrameType,
+    id: u64,
+    status: Status,
+    envelope: Envelope<'_>,
+    payload: &[u8],
+) -> Vec<u8> {
     flagged(frame_type, id, status, Flags::NONE, envelope, payload)
 }
 
@@ -145,7 +151,8 @@ impl Seen {
 pub fn take_frames(octets: &mut Vec<u8>) -> Vec<Seen> {
     let mut seen = Vec::new();
     let mut at = 0;
-    while let Some((frame, used)) = Frame::parse(&octets[at..], MAX_BODY).expect("a connection writes frames") {
+    while let Some((frame, used)) = Frame::parse(&octets[at..], MAX_BODY).expect("a connection writes frames")
+    {
         seen.push(Seen { header: frame.header, octets: octets[at..at + used].to_vec() });
         at += used;
     }

@@ -8,11 +8,12 @@
 //! | `tally` | faults that were injected and checks that were executed, by name |
 //! | `pipe` | one direction of a simulated transport |
 //! | `tap` | an observer that decodes both directions and objects to what the protocol forbids |
+//! | `world` | what two nodes share: the time, the line, and what is known about every call |
 //! | `node` | a connection, its driver and an application that does everything an application may do |
 //! | `pair` | two nodes, two pipes and a schedule of faults |
 //! | `hostile` | frames that are valid, mutated, repeated, inserted or random |
 
-#![allow(dead_code, unreachable_pub, missing_docs)]
+#![allow(dead_code, unreachable_pub, missing_docs, clippy::print_stdout)]
 
 pub mod frames;
 pub mod hostile;
@@ -23,3 +24,4 @@ pub mod random;
 pub mod raw;
 pub mod tally;
 pub mod tap;
+pub mod world;

@@ -6,77 +6,16 @@ use bytes::{Buf, Bytes};
 use tieline_core::{
     Instant,
     conn::{
-        Body, By, CallHead, CallId, Cancel, Closed, Config, Connection, Disconnect, End, Event, Incoming, Outbox, Reply,
+        Body, By, CallHead, CallId, Cancel, Closed, Config, Connection, End, Event, Incoming, Outbox, Reply,
         Served, Side,
     },
     wire::{Class, Metadata, Ran, Status},
 };
 
-use super::{pipe::Pipe, random::Random, tally::Tally, tap::Tap};
-
-/// The second octet of the payload of a call that a handler makes.
-pub const CALLBACK: u8 = 1;
-const PLAIN: u8 = 0;
-
-/// What became of one call, on both ends.
-#[derive(Default)]
-pub struct Record {
-    pub one_way: bool,
-    pub outcome: Option<(Status, Ran)>,
-    /// How often the peer's application saw it.
-    pub seen: u32,
-    /// The peer's application said that it did not start it.
-    pub refused: bool,
-    pub committed: bool,
-}
-
-/// What the two nodes of a pair share.
-pub struct World {
-    pub now: u64,
-    pub random: Random,
-    pub tally: Tally,
-    pub pipes: [Pipe; 2],
-    pub records: [Vec<Record>; 2],
-    /// A number that any difference between two runs changes.
-    pub trace: u64,
-    pub talk: bool,
-    /// The faults are over: everything must finish.
-    pub healed: bool,
-}
-
-impl World {
-    pub fn note(&mut self, words: &[u64], text: impl FnOnce() -> String) {
-        for word in words {
-            self.mix(*word);
-        }
-        if self.talk {
-            println!("{:>14.6} {}", self.now as f64 / 1e9, text());
-        }
-    }
-
-    /// The same for what a readable trace need not show.
-    pub fn note_octets(&mut self, octets: &[u8]) {
-        for octets in octets.chunks(8) {
-            let word = octets.iter().fold(0u64, |word, octet| word << 8 | u64::from(*octet));
-            self.mix(word);
-        }
-    }
-
-    fn mix(&mut self, word: u64) {
-        self.trace = (self.trace ^ word).wrapping_mul(0x0000_0100_0000_01B3).rotate_left(23);
-    }
-}
-
-/// How an application of this run behaves.
-#[derive(Clone, Copy)]
-pub struct Manners {
-    /// Mean pause between two things that it begins, in nanoseconds.
-    pub pause: u64,
-    pub drains: bool,
-    pub closes: bool,
-    pub stubborn: bool,
-    pub large: bool,
-}
+use super::{
+    tap::Tap,
+    world::{CALLBACK, Manners, PLAIN, Record, World},
+};
 
 struct Running {
     call: Served,
@@ -111,12 +50,23 @@ pub struct Node {
     mark: usize,
     /// Whether its finding that the peer is dead was looked into.
     pub accused: std::cell::Cell<bool>,
+    /// When it gave its peer up: for how long that had been silent, for how long it had taken nothing, and whether
+    /// octets of it had been there to be read for a while.
+    pub condemned: Option<(u64, u64, bool)>,
     /// Octets a turn that the transport takes and gives at most.
     pub gulp: usize,
 }
 
 impl Node {
-    pub fn new(config: Arc<Config>, side: Side, seed: u64, manners: Manners, interval: u64, trusted: bool, now: u64) -> Self {
+    pub fn new(
+        config: Arc<Config>,
+        side: Side,
+        seed: u64,
+        manners: Manners,
+        interval: u64,
+        trusted: bool,
+        now: u64,
+    ) -> Self {
         let mark = [1, 100, 4096, 65_536][(seed % 4) as usize];
         Self {
             index: usize::from(side == Side::Server),
@@ -139,6 +89,7 @@ impl Node {
             gone: false,
             mark,
             accused: std::cell::Cell::new(false),
+            condemned: None,
             gulp: usize::MAX,
             conn: Connection::new(config, side, seed, Instant::from_nanos(now)),
         }
@@ -228,7 +179,10 @@ impl Node {
             let said = self.conn.next().event;
             let Some(event) = self.conn.poll_event(Self::at(world)) else {
                 // It may have been wrong once; asked again it knows.
-                assert!(!self.conn.next().event || self.conn.next().write, "next() says event, and there is none");
+                assert!(
+                    !self.conn.next().event || self.conn.next().write,
+                    "next() says event, and there is none"
+                );
                 return;
             };
             assert!(said, "an event that next() did not announce: {event:?}");
@@ -263,7 +217,8 @@ impl Node {
                 assert!(!running.cancelled || why != Cancel::ByCaller, "cancelled twice");
                 running.cancelled = true;
                 running.at = if stubborn { later } else { now };
-                world.note(&[13, call.slot() as u64], || format!("{who} must stop {} ({why:?})", call.slot()));
+                world
+                    .note(&[13, call.slot() as u64], || format!("{who} must stop {} ({why:?})", call.slot()));
             }
             Event::Done { user, outcome } => {
                 let (status, ran) = match &outcome {
@@ -288,7 +243,9 @@ impl Node {
 
     fn ended(&mut self, world: &mut World, user: u32, status: Status, ran: Ran) {
         let who = self.index;
-        world.note(&[14, user.into(), status.0.into()], || format!("{who} call {user} ended: {status}, ran {ran}"));
+        world.note(&[14, user.into(), status.0.into()], || {
+            format!("{who} call {user} ended: {status}, ran {ran}")
+        });
         self.open.retain(|(_, open)| *open != user);
         let record = &mut world.records[who][user as usize];
         assert!(record.outcome.is_none(), "call {user} ended twice");
@@ -302,7 +259,8 @@ impl Node {
 
     fn on_request(&mut self, world: &mut World, incoming: Incoming) {
         let who = self.index;
-        let number = incoming.payload.get(2..6).and_then(|number| number.try_into().ok()).map(u32::from_be_bytes);
+        let number =
+            incoming.payload.get(2..6).and_then(|number| number.try_into().ok()).map(u32::from_be_bytes);
         let mut refuse = !incoming.one_way && world.random.once_in(20);
         if let Some(record) = number.and_then(|number| world.records[1 - who].get_mut(number as usize)) {
             record.seen += 1;
@@ -315,7 +273,9 @@ impl Node {
         assert!(self.running.iter().all(|running| running.call != incoming.call), "a name that is in use");
         assert!(incoming.call.slot() < 3 * self.max_concurrent + 17 + self.max_one_ways);
         let slot = incoming.call.slot();
-        world.note(&[12, slot as u64, incoming.payload.len() as u64], || format!("{who} runs {slot} for {number:?}"));
+        world.note(&[12, slot as u64, incoming.payload.len() as u64], || {
+            format!("{who} runs {slot} for {number:?}")
+        });
         let (call, payload, one_way) = (incoming.call, incoming.payload, incoming.one_way);
         if refuse {
             let status = *world.random.pick(&[Status::OVERLOADED, Status::DENIED, Status::RATE_LIMITED]);
@@ -353,7 +313,9 @@ impl Node {
         if world.now < self.next_call || world.healed || self.closed.is_some() {
             return;
         }
-        self.next_call = world.now + 1 + world.random.next() % (2 * self.manners.pause);
+        // The more it has begun the more it takes its time, so that a run is many things and none of them for long.
+        let often = 1 + (world.records[self.index].len() as u64 / 60).pow(3);
+        self.next_call = world.now + 1 + world.random.next() % (2 * self.manners.pause * often);
         match world.random.below(40) {
             0..2 => self.cancel(world),
             4 if self.manners.drains && world.random.once_in(3) => {
@@ -407,13 +369,15 @@ impl Node {
             3 => Some(Instant::from_nanos(u64::MAX)),
             _ => None,
         };
-        let body = if world.random.once_in(2) { Body::Copy(&payload) } else { Body::Share(payload.clone().into()) };
+        let body =
+            if world.random.once_in(2) { Body::Copy(&payload) } else { Body::Share(payload.clone().into()) };
         let at = Self::at(world);
         let begun = match one_way {
             true => self.conn.one_way(at, &head, body, user),
             false => self.conn.call(at, &head, body, user),
         };
-        let mut record = Record { one_way, ..Record::default() };
+        let deadline = head.deadline.map(Instant::as_nanos);
+        let mut record = Record { one_way, deadline, ..Record::default() };
         match begun {
             Ok(id) => {
                 world.note(&[22, user.into()], || format!("{who} calls {user} (one-way: {one_way})"));
@@ -445,7 +409,7 @@ impl Node {
         let mut at = 0;
         while at < self.running.len() {
             let due = self.running[at].at <= world.now;
-            if !due && !(world.healed && self.running[at].at == u64::MAX) {
+            if !(due || world.healed && self.running[at].at == u64::MAX) {
                 at += 1;
                 continue;
             }
@@ -481,12 +445,22 @@ impl Node {
         if any {
             let octets: Vec<u8> = self.outbox.chunks().flatten().copied().skip(before).collect();
             assert!(self.outbox.remaining() < self.mark + 3 * 70_000, "an outbox is bounded");
-            world.note(&[30, octets.len() as u64], || format!("{} commits {} octets", self.index, octets.len()));
+            world.note(&[30, octets.len() as u64], || {
+                format!("{} commits {} octets", self.index, octets.len())
+            });
             world.note_octets(&octets);
             self.tap.committed(&octets, &mut world.tally);
-            for (payload, _) in std::mem::take(&mut self.tap.calls) {
+            for (payload, said) in std::mem::take(&mut self.tap.calls) {
                 let number = u32::from_be_bytes(payload[2..6].try_into().unwrap());
-                world.records[self.index][number as usize].committed = true;
+                let record = &mut world.records[self.index][number as usize];
+                record.committed = true;
+                let left = record.deadline.map(|at| at.saturating_sub(world.now).div_ceil(1000));
+                let honest = match (said, left) {
+                    (Some(said), Some(left)) => said > 0 && (left..=left + 1000).contains(&said),
+                    (said, left) => said == left,
+                };
+                assert!(honest, "says that {said:?} µs are left, and it is {left:?}");
+                world.tally.check("deadlines are honest");
             }
         }
     }
@@ -521,7 +495,13 @@ impl Node {
     fn look_at_the_clock(&mut self, world: &mut World) {
         let due = self.conn.poll_timeout().is_some_and(|at| at.as_nanos() <= world.now);
         if due || world.random.once_in(30) {
+            let was_ready = due && self.is_ready();
             self.conn.handle_timeout(Self::at(world));
+            if was_ready && !self.is_ready() {
+                let waits =
+                    world.pipes[1 - self.index].ready_at().is_some_and(|at| at + 50_000_000 < world.now);
+                self.condemned = Some((world.now - self.last_read, world.now - self.last_taken, waits));
+            }
             let next = self.conn.next();
             if !next.event && !next.write {
                 let wake = self.conn.poll_timeout().map_or(u64::MAX, Instant::as_nanos);
@@ -529,6 +509,11 @@ impl Node {
                 world.tally.check("L4 no spin");
             }
         }
+    }
+
+    /// Whether it is checked in, and nothing has ended it yet.
+    pub fn is_ready(&self) -> bool {
+        format!("{:?}", self.conn).contains("Ready")
     }
 
     /// What holds at every moment.
@@ -595,9 +580,8 @@ impl Node {
 
     /// Whether it ended the connection of its own will because the peer was silent.
     pub fn found_dead(&self) -> bool {
-        self.closed.as_ref().is_some_and(|closed| closed.by == By::Us && closed.status == Status::HEARTBEAT_LOST)
+        self.closed
+            .as_ref()
+            .is_some_and(|closed| closed.by == By::Us && closed.status == Status::HEARTBEAT_LOST)
     }
 }
-
-/// How a line breaks.
-pub const BREAKS: [Disconnect; 2] = [Disconnect::Eof, Disconnect::Error("connection reset")];

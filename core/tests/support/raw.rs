@@ -6,10 +6,10 @@ use bytes::{Buf, Bytes};
 use tieline_core::{
     Instant,
     conn::{
-        Body, CallHead, CallId, Closed, Config, ConfigBuilder, Connection, Disconnect, End, Event, Failure, Incoming,
-        MethodSpec, Outbox, Reply, Served, Side,
+        Body, CallHead, CallId, Closed, Config, ConfigBuilder, Connection, Disconnect, End, Event, Failure,
+        Incoming, MethodSpec, Outbox, Reply, Served, Side,
     },
-    wire::{CheckIn, CheckInAck, FrameType, Status},
+    wire::{CheckIn, CheckInAck, FrameType, Method, Status},
 };
 
 use super::frames::{self, Seen};
@@ -47,9 +47,24 @@ impl Raw {
         }
     }
 
-    /// A server that has accepted the check-in of a peer that serves 100 calls at once.
+    /// A server that has accepted the check-in of a peer that serves 100 calls at once, and knows its methods.
     pub fn server(config: ConfigBuilder) -> Self {
+        Self::stranger(config).acquainted()
+    }
+
+    /// The same before the peer's TABLE has come.
+    pub fn stranger(config: ConfigBuilder) -> Self {
         Self::server_for(config, CheckIn { identifier: "peer", max_concurrent: 100, ..CheckIn::default() })
+    }
+
+    /// Learns the method that the tests call, so that small calls go the straight way.
+    pub fn acquainted(mut self) -> Self {
+        self.feed(&frames::table(&[Method { id: 100, name: "t.S/Echo", fingerprint: 0 }]));
+        self.is_quiet();
+        let call = self.call(0);
+        assert_eq!(self.conn.cancel(self.at(), call), Some(0));
+        self.is_quiet();
+        self
     }
 
     pub fn server_for(config: ConfigBuilder, said: CheckIn<'_>) -> Self {
@@ -63,9 +78,13 @@ impl Raw {
         raw
     }
 
-    /// A client that was accepted by a peer that serves 100 calls at once.
+    /// A client that was accepted by a peer that serves 100 calls at once, and knows its methods.
     pub fn client(config: ConfigBuilder) -> Self {
-        Self::client_for(config, CheckInAck { identifier: "peer", max_concurrent: 100, ..CheckInAck::default() })
+        Self::client_for(
+            config,
+            CheckInAck { identifier: "peer", max_concurrent: 100, ..CheckInAck::default() },
+        )
+        .acquainted()
     }
 
     pub fn client_for(config: ConfigBuilder, said: CheckInAck<'_>) -> Self {

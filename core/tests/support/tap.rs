@@ -39,8 +39,8 @@ pub struct Tap {
     pub peer_drains: bool,
     /// The application knows that it is over.
     pub over: bool,
-    /// Payloads of the calls that were committed since this was last emptied, and whether they are one-ways.
-    pub calls: Vec<(Vec<u8>, bool)>,
+    /// Payloads of the calls that were committed since this was last emptied, and what they say of their deadline.
+    pub calls: Vec<(Vec<u8>, Option<u64>)>,
 }
 
 impl Tap {
@@ -148,7 +148,7 @@ impl Tap {
                 }
                 let one_way = header.frame_type == FrameType::ONE_WAY;
                 assert!(
-                    self.drain.is_none() || frame.payload.get(1) == Some(&super::node::CALLBACK),
+                    self.drain.is_none() || frame.payload.get(1) == Some(&super::world::CALLBACK),
                     "a call begun behind this side's DRAIN that is no handler's"
                 );
                 if !one_way {
@@ -159,11 +159,15 @@ impl Tap {
                         tally.check("max_concurrent kept");
                     }
                 }
-                self.calls.push((frame.payload.to_vec(), one_way));
+                self.calls.push((frame.payload.to_vec(), seen.request().timeout_us));
                 tally.check("ids increase");
             }
             FrameType::RESPONSE => {
-                assert!(!matches!(header.status.class(), Class::Connection | Class::Local), "{:?}", header.status);
+                assert!(
+                    !matches!(header.status.class(), Class::Connection | Class::Local),
+                    "{:?}",
+                    header.status
+                );
                 if trusted {
                     assert!(self.due.remove(&header.id), "one RESPONSE a REQUEST: {header:?}");
                     tally.check("one RESPONSE a REQUEST");
@@ -199,12 +203,18 @@ impl Tap {
         match (self.side, self.frames) {
             (Side::Client, 0) => assert_eq!(frame_type, FrameType::CHECK_IN, "a client's first frame"),
             (Side::Server, 0) => {
-                assert!(matches!(frame_type, FrameType::CHECK_IN_ACK | FrameType::CLOSE), "a server's first frame");
+                assert!(
+                    matches!(frame_type, FrameType::CHECK_IN_ACK | FrameType::CLOSE),
+                    "a server's first frame"
+                );
                 let early = frame_type == FrameType::CHECK_IN_ACK && trusted && !self.checked_in;
                 assert!(!early, "an ack before the check-in");
             }
             _ => {
-                assert!(!matches!(frame_type, FrameType::CHECK_IN | FrameType::CHECK_IN_ACK), "a second check-in");
+                assert!(
+                    !matches!(frame_type, FrameType::CHECK_IN | FrameType::CHECK_IN_ACK),
+                    "a second check-in"
+                );
                 let early = trusted && !self.checked_in && frame_type != FrameType::CLOSE;
                 assert!(!early, "{frame_type} before check-in is complete");
             }

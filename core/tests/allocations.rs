@@ -1,0 +1,266 @@
+//! What a connection allocates: nothing a round trip once it is warm, and never more than its limits whatever the peer
+//! does (L8).
+#![allow(
+    unsafe_code,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    clippy::print_stdout
+)]
+
+mod support;
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+};
+
+use bytes::Buf;
+use support::{
+    frames,
+    raw::{Raw, SECOND, config, ms},
+};
+use tieline_core::{
+    Instant,
+    conn::{Body, CallHead, Connection, Event, Limits, Outbox, Reply, Side},
+    wire::{Envelope, FrameType, Metadata, Method, Repeated, Request, Status},
+};
+
+struct Counting;
+
+thread_local! {
+    static COUNT: Cell<u64> = const { Cell::new(0) };
+    static LIVE: Cell<isize> = const { Cell::new(0) };
+    static PEAK: Cell<isize> = const { Cell::new(0) };
+}
+
+fn moved(by: isize) {
+    // While a thread ends its cells may be gone.
+    let _ = LIVE.try_with(|live| {
+        live.set(live.get() + by);
+        let _ = PEAK.try_with(|peak| peak.set(peak.get().max(live.get())));
+    });
+}
+
+fn counted() {
+    let _ = COUNT.try_with(|count| count.set(count.get() + 1));
+}
+
+// SAFETY: every request is passed on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        counted();
+        moved(layout.size().cast_signed());
+        // SAFETY: the caller keeps to the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        moved(-(layout.size().cast_signed()));
+        // SAFETY: `at` came from `System` with this layout.
+        unsafe { System.dealloc(at, layout) }
+    }
+
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        counted();
+        moved(size.cast_signed() - layout.size().cast_signed());
+        // SAFETY: `at` came from `System` with this layout; the caller keeps to the rest.
+        unsafe { System.realloc(at, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Octets that are allocated at most while `run` runs, beyond what was before.
+fn peak(run: impl FnOnce()) -> isize {
+    let before = LIVE.get();
+    PEAK.set(before);
+    run();
+    PEAK.get() - before
+}
+
+struct Ends {
+    client: Connection<u32>,
+    server: Connection<u32>,
+    outbox: Outbox,
+    now: u64,
+    share: bool,
+    done: u32,
+}
+
+fn carry(now: Instant, outbox: &mut Outbox, from: &mut Connection<u32>, to: &mut Connection<u32>) {
+    while from.poll_transmit(now, outbox) {
+        let octets = outbox.remaining();
+        while outbox.remaining() > 0 {
+            let mut buffer = to.lend();
+            let chunk = outbox.chunk();
+            let take = chunk.len().min(buffer.capacity());
+            buffer.extend_from_slice(&chunk[..take]);
+            outbox.advance(take);
+            to.handle_input(now, buffer);
+        }
+        from.handle_sent(now, octets);
+    }
+}
+
+impl Ends {
+    fn new(share: bool) -> Self {
+        let now = 1_000 * SECOND;
+        let at = Instant::from_nanos(now);
+        let config = config().build().unwrap();
+        let mut ends = Self {
+            client: Connection::new(config.clone(), Side::Client, 1, at),
+            server: Connection::new(config, Side::Server, 2, at),
+            outbox: Outbox::new(),
+            now,
+            share,
+            done: 0,
+        };
+        for _ in 0..4 {
+            ends.turn();
+        }
+        assert!(ends.client.peer().is_some());
+        ends
+    }
+
+    fn at(&self) -> Instant {
+        Instant::from_nanos(self.now)
+    }
+
+    fn call(&mut self, user: u32) {
+        let head = CallHead::new("t.S/Echo").deadline(Some(self.at().saturating_add(ms(5_000))));
+        self.client.call(self.at(), &head, Body::Copy(&[7; 64]), user).unwrap();
+    }
+
+    fn turn(&mut self) {
+        let at = self.at();
+        carry(at, &mut self.outbox, &mut self.client, &mut self.server);
+        while let Some(event) = self.server.poll_event(at) {
+            if let Event::Request(incoming) = event {
+                let body = if self.share { Body::Share(incoming.payload) } else { Body::Copy(&[8; 64]) };
+                self.server.reply(at, incoming.call, &Reply::ok(body)).unwrap();
+            }
+        }
+        carry(at, &mut self.outbox, &mut self.server, &mut self.client);
+        while let Some(event) = self.client.poll_event(at) {
+            if let Event::Done { outcome, .. } = event {
+                assert_eq!(outcome.unwrap().payload.len(), 64);
+                self.done += 1;
+            }
+        }
+    }
+
+    fn round_trips(&mut self, in_flight: u32, rounds: u32) {
+        let before = self.done;
+        for _ in 0..rounds {
+            for user in 0..in_flight {
+                self.call(user);
+            }
+            self.turn();
+            self.now += 50_000;
+        }
+        assert_eq!(self.done - before, in_flight * rounds);
+    }
+}
+
+#[test]
+fn a_round_trip_allocates_nothing_once_warm() {
+    for share in [false, true] {
+        for in_flight in [1, 128] {
+            let before = COUNT.get();
+            let mut ends = Ends::new(share);
+            ends.round_trips(in_flight, 300);
+            assert!(COUNT.get() > before + 10, "what is allocated is counted");
+            let before = COUNT.get();
+            ends.round_trips(in_flight, 1_000);
+            let allocations = COUNT.get() - before;
+            assert_eq!(allocations, 0, "{in_flight} in flight, payload shared: {share}");
+        }
+    }
+}
+
+/// What an idle connection holds, in octets on the heap and in itself.
+#[test]
+fn an_idle_connection_holds_next_to_nothing() {
+    let mut ends = Ends::new(false);
+    ends.round_trips(128, 100);
+    // Heartbeats come and go; then it has given back what it needed when it was busy.
+    let before = LIVE.get();
+    for _ in 0..5 {
+        ends.now += 10 * SECOND;
+        let at = ends.at();
+        ends.server.handle_timeout(at);
+        ends.client.handle_timeout(at);
+        ends.turn();
+        ends.turn();
+    }
+    assert!(LIVE.get() <= before);
+    assert!(ends.client.poll_timeout().is_some());
+    let idle = LIVE.get();
+    drop(ends);
+    let both = idle - LIVE.get();
+    // Two tables of 128 calls remain, with their slots, beside the outbox that the test has.
+    assert!(both < 100 * 1024, "{both} octets for two connections");
+}
+
+const KIB: isize = 1024;
+const MIB: isize = 1024 * KIB;
+
+fn flood(name: &str, most: isize, mut frame: impl FnMut(u64) -> Vec<u8>) {
+    let mut limits = Limits::default();
+    (limits.memory, limits.max_concurrent) = (1 << 20, 1_000);
+    let mut raw = Raw::server(config().limits(limits));
+    raw.takes = false;
+    let mut running = Vec::with_capacity(20_000);
+    let held = peak(|| {
+        for number in 0..10_000 {
+            raw.feed(&frame(number));
+            // The application holds on to whatever it is given.
+            while let Some(event) = raw.conn.poll_event(raw.at()) {
+                running.push(event);
+            }
+            raw.conn.poll_transmit(raw.at(), &mut raw.outbox);
+        }
+    });
+    println!("{name}: {} KiB at the peak of {}", held / KIB, most / KIB);
+    assert!(held <= most, "{name}: {} KiB at the peak", held / KIB);
+}
+
+#[test]
+fn what_a_peer_can_make_a_connection_hold_is_bounded() {
+    let id = |number: u64| 2 * number + 1;
+    let head = Request { method: 1, ..Request::default() };
+    let one_way = |number, len| {
+        frames::emit(FrameType::ONE_WAY, id(number), Status::OK, Envelope::Request(head), &vec![0; len])
+    };
+    let metadata = [Metadata { key: "k", value: &[7; 900] }; 60];
+    let rich = Request { metadata: Repeated::from(&metadata), ..head };
+    // The budget is 1 MiB of arguments; a block of 64 KiB may be held for an argument above 4 KiB.
+    flood("large arguments", 3 * MIB, |number| frames::call(id(number), &[1; 60_000]));
+    flood("arguments of 5 KiB", 20 * MIB, |number| frames::call(id(number), &[1; 5_000]));
+    flood("small arguments", 4 * MIB, |number| frames::call(id(number), &[1; 10]));
+    flood("metadata", 3 * MIB, |number| frames::request(id(number), rich, b""));
+    flood("large one-ways", 5 * MIB, |number| one_way(number, 60_000));
+    flood("small one-ways", 5 * MIB, |number| one_way(number, 10));
+    flood("refusals", 3 * MIB, |number| frames::request(id(number), Request { method: 9, ..head }, b""));
+    flood("late frames", MIB, |_| frames::heartbeat_ack(1));
+    flood("tables", 6 * MIB, |number| {
+        let names: Vec<String> = (0..500).map(|name| format!("{number}/{name:0100}")).collect();
+        let methods: Vec<Method<'_>> = (0..)
+            .zip(&names)
+            .map(|(at, name)| Method { id: number as u32 * 500 + at + 1, name, fingerprint: 0 })
+            .collect();
+        frames::table(&methods)
+    });
+    flood("rapid reset", 4 * MIB, |number| {
+        [frames::call(id(number), b""), frames::cancel(id(number))].concat()
+    });
+    let long = |number: u64| {
+        let mut frame = frames::octets(0x80, 0, 0, number, b"");
+        frame[14..18].copy_from_slice(&65_536u32.to_be_bytes());
+        frame.resize(60_000, 0);
+        frame
+    };
+    flood("frames that do not end", MIB, |number| if number == 0 { long(0) } else { vec![0; 5] });
+}
