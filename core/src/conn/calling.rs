@@ -37,6 +37,7 @@ pub(super) fn metadata_in_bounds<'a>(mut metadata: impl Iterator<Item = Metadata
 
 impl Machine {
     /// Takes a call or a one-way into the queue.
+    #[inline]
     pub(crate) fn call(
         &mut self,
         head: &CallHead<'_>,
@@ -50,6 +51,7 @@ impl Machine {
     }
 
     /// Takes a call or a one-way that has to wait, or has something special to say, or cannot be taken.
+    #[inline(never)]
     fn enqueue(&mut self, head: &CallHead<'_>, body: Body<'_>, one_way: bool) -> Result<CallId, Rejection> {
         if self.phase.is_ending() || self.eof.is_some() {
             return Err(Rejection::Closed);

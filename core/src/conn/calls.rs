@@ -80,35 +80,38 @@ impl Calls {
         self.slots.len() - self.free.len()
     }
 
-    /// A free slot, reset.
-    #[inline]
+    /// A free slot.
+    #[inline(always)]
     pub(crate) fn allocate(&mut self) -> (u32, &mut Call) {
         let slot = match self.free.pop() {
             Some(slot) => slot,
-            None => {
-                self.slots.push(Call {
-                    generation: 0,
-                    wire: Wire::Off,
-                    owner: Owner::Gone,
-                    one_way: false,
-                    for_handler: false,
-                    lane: 0,
-                    id: 0,
-                    deadline: NEVER,
-                    buf: Vec::new(),
-                    before: 0,
-                    after: 0,
-                    body: Bytes::new(),
-                    failure: None,
-                });
-                // The limit on calls is below 2^16.
-                u32::try_from(self.slots.len()).unwrap_or(u32::MAX).saturating_sub(1)
-            }
+            None => self.grow(),
         };
         // Just pushed, or it was in the list of free ones, which only `release` fills.
         #[allow(clippy::indexing_slicing)]
         let call = &mut self.slots[slot as usize];
         (slot, call)
+    }
+
+    #[cold]
+    fn grow(&mut self) -> u32 {
+        self.slots.push(Call {
+            generation: 0,
+            wire: Wire::Off,
+            owner: Owner::Gone,
+            one_way: false,
+            for_handler: false,
+            lane: 0,
+            id: 0,
+            deadline: NEVER,
+            buf: Vec::new(),
+            before: 0,
+            after: 0,
+            body: Bytes::new(),
+            failure: None,
+        });
+        // The limit on calls is below 2^16.
+        u32::try_from(self.slots.len()).unwrap_or(u32::MAX).saturating_sub(1)
     }
 
     #[inline]

@@ -61,12 +61,12 @@ impl Default for Deadlines {
 
 impl Deadlines {
     /// Arms `key` for `deadline`, which is not `NEVER`. A key that is armed already is moved.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn insert(&mut self, key: u32, deadline: u64, now: u64) {
         match self.nodes.get(key as usize) {
             Some(node) if node.bucket == NONE => {}
             Some(_) => self.unlink(key),
-            None => self.nodes.resize(key as usize + 1, IDLE),
+            None => self.grow(key),
         }
         if deadline < self.last_at && self.last != NONE {
             return self.insert_odd(key, deadline, now);
@@ -80,6 +80,11 @@ impl Deadlines {
         if let Some(node) = self.nodes.get_mut(key as usize) {
             *node = Node { at: deadline, prev, next: NONE, bucket: QUEUE };
         }
+    }
+
+    #[cold]
+    fn grow(&mut self, key: u32) {
+        self.nodes.resize(key as usize + 1, IDLE);
     }
 
     #[inline(never)]

@@ -165,19 +165,18 @@ impl Inbox {
     }
 
     /// Drops the frame of the first `frame` octets, which is whole, and returns what stands in it from `from` on.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take(&mut self, frame: usize, from: usize) -> Bytes {
-        let payload = match self.batch.get(from..frame) {
-            Some([]) => Bytes::new(),
-            Some(octets) if self.copying && octets.len() <= COPY_UP_TO => Bytes::copy_from_slice(octets),
-            Some(_) if frame == self.batch.len() => {
-                self.batch.advance(from);
-                return core::mem::take(&mut self.batch);
-            }
-            Some(_) => self.batch.slice(from..frame),
-            None => Bytes::new(),
-        };
-        self.skip(frame);
+        let len = frame.saturating_sub(from);
+        if len == 0 || frame > self.batch.len() {
+            self.skip(frame);
+            return Bytes::new();
+        }
+        let mut payload = self.batch.split_to(frame);
+        payload.advance(from);
+        if self.copying && len <= COPY_UP_TO {
+            return Bytes::copy_from_slice(&payload);
+        }
         payload
     }
 

@@ -48,7 +48,7 @@ impl Learned {
 
     /// The id of the method that was asked for last, if it is this one, its id is one octet, and its signature does not
     /// differ from what the caller knows.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn recent(&self, name: &str, fingerprint: u64) -> Option<u8> {
         let (recent, id, known) = self.recent.as_ref()?;
         let same = *known == fingerprint || *known == 0 || fingerprint == 0;

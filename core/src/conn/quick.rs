@@ -60,7 +60,7 @@ struct PlainRequest {
 }
 
 impl PlainRequest {
-    #[inline]
+    #[inline(always)]
     fn read(body: &[u8]) -> Option<Self> {
         let (&[n, METHOD_TAG, id @ 1..0x80], rest) = body.split_first_chunk()? else { return None };
         // n of two octets or more is too large for this, and for `timeout` below.
@@ -78,7 +78,7 @@ impl PlainRequest {
 
 impl Machine {
     /// The next frame, if it is a usual one and nothing comes before it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn quick_event(&mut self) -> Option<(Quick, Place)> {
         if self.phase != Phase::Ready || self.has_queued() {
             return None;
@@ -119,7 +119,7 @@ impl Machine {
         Some(quick)
     }
 
-    #[inline]
+    #[inline(always)]
     fn quick_answer(&mut self, id: u64) -> Option<u32> {
         let (slot, call) = self.calls.by_wire_id(id)?;
         if call.owner != Owner::Waits {
@@ -136,7 +136,7 @@ impl Machine {
         Some(slot)
     }
 
-    #[inline]
+    #[inline(always)]
     fn quick_request(&mut self, id: u64, plain: &PlainRequest) -> Option<Quick> {
         let deadline = match plain.timeout_us {
             None => NEVER,
@@ -173,7 +173,7 @@ impl Machine {
     }
 
     /// Lays a call down for the next `poll_transmit`: a small one with nothing special to say, and nobody before it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn quick_call(&mut self, head: &CallHead<'_>, body: &Body<'_>) -> Option<CallId> {
         let payload: &[u8] = match body {
             Body::Copy(octets) => octets,
@@ -258,7 +258,7 @@ impl Machine {
     }
 
     /// Lays an answer down for the next `poll_transmit`; whether it could.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn quick_reply(&mut self, slot: u32, reply: &Reply<'_>, status: Status) -> bool {
         let payload: &[u8] = match &reply.body {
             Body::Copy(octets) => octets,
@@ -304,7 +304,7 @@ fn request_head(id: u64, method: u8, us: Option<u64>, payload: usize) -> ([u8; H
 }
 
 /// A varint of at most five octets, which must be all of them.
-#[inline]
+#[inline(always)]
 fn short_varint(octets: &[u8]) -> Option<u64> {
     if octets.len() > 5 {
         return None;
@@ -321,7 +321,7 @@ fn short_varint(octets: &[u8]) -> Option<u64> {
 }
 
 /// The varint of a value below 2^35, and how many octets of it count.
-#[inline]
+#[inline(always)]
 fn put_varint(value: u64) -> ([u8; 5], usize) {
     // Seven bits an octet, and one octet at least.
     let len = ((70 - (value | 1).leading_zeros()) / 7) as usize;

@@ -63,33 +63,11 @@ impl ServedCalls {
     }
 
     /// A place for the call `id`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn admit(&mut self, id: u64, one_way: bool, admitted: bool) -> (u32, &mut Serving) {
         let slot = match self.free.pop() {
             Some(slot) => slot,
-            None => {
-                self.slots.push(Serving {
-                    generation: 0,
-                    id: 0,
-                    running: false,
-                    answered: true,
-                    unwritten: false,
-                    admitted: false,
-                    one_way: false,
-                    lane: 0,
-                    deadline: NEVER,
-                    held: 0,
-                    status: Status::OK,
-                    buf: Vec::new(),
-                    envelope: 0,
-                    body: Bytes::new(),
-                });
-                self.ids.push(0);
-                if self.index.len() < self.slots.len() {
-                    self.index.resize((self.slots.len() * 2).next_power_of_two(), 0);
-                }
-                u32::try_from(self.slots.len()).unwrap_or(u32::MAX).saturating_sub(1)
-            }
+            None => self.grow(),
         };
         if one_way {
             self.one_ways += 1;
@@ -115,6 +93,31 @@ impl ServedCalls {
         serving.lane = NORMAL;
         serving.deadline = NEVER;
         (slot, serving)
+    }
+
+    #[cold]
+    fn grow(&mut self) -> u32 {
+        self.slots.push(Serving {
+            generation: 0,
+            id: 0,
+            running: false,
+            answered: true,
+            unwritten: false,
+            admitted: false,
+            one_way: false,
+            lane: NORMAL,
+            deadline: NEVER,
+            held: 0,
+            status: Status::OK,
+            buf: Vec::new(),
+            envelope: 0,
+            body: Bytes::new(),
+        });
+        self.ids.push(0);
+        if self.index.len() < self.slots.len() {
+            self.index.resize((self.slots.len() * 2).next_power_of_two(), 0);
+        }
+        u32::try_from(self.slots.len()).unwrap_or(u32::MAX).saturating_sub(1)
     }
 
     #[inline]

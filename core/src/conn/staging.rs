@@ -44,7 +44,7 @@ impl Staging {
     }
 
     /// Lays down a frame: the first `len` octets of its head, which hold the header, and the rest of its body.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push<const N: usize>(&mut self, head: &[u8; N], len: usize, rest: &[u8]) {
         let start = self.octets.len();
         // All of the head first, because its size is known when this is compiled, and then less of it.
