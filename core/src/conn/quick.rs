@@ -288,7 +288,7 @@ impl Machine {
 }
 
 /// The head of a REQUEST, laid out whole, and how long it is: the octets of the time-out come last.
-#[inline]
+#[inline(always)]
 fn request_head(id: u64, method: u8, us: Option<u64>, payload: usize) -> ([u8; HEADER_LEN + 9], usize) {
     let (timeout, octets) = us.map_or(([0; 5], 0), put_varint);
     let envelope = if us.is_none() { 2 } else { 3 + octets };
