@@ -97,7 +97,9 @@ pub(crate) fn spin(mut args: Args) -> Result<()> {
     let label = args.required("the label")?;
     let count = args::parse("N", &args.required("the number of round trips")?)?;
     args.end()?;
-    (spin::Spin::from_label(&label)?.round_trips)(count)
+    let allocations = spin::Spin::from_label(&label)?.run(count)?;
+    println!("{label}: {count} round trips, {allocations} allocations, those of the start among them");
+    Ok(())
 }
 
 #[cfg(test)]

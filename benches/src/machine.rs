@@ -30,6 +30,13 @@ pub(crate) fn describe() -> Vec<String> {
     vec![
         format!("kernel {}, {model}, {cores} cores; {pinned}", of("/proc/sys/kernel/osrelease")),
         format!(
+            "idle cores: driver {}, governor {}, guest halt polling {} ns; load average at the start {}",
+            of("/sys/devices/system/cpu/cpuidle/current_driver"),
+            of("/sys/devices/system/cpu/cpuidle/current_governor"),
+            of("/sys/module/haltpoll/parameters/guest_halt_poll_ns"),
+            of("/proc/loadavg").split(' ').next().unwrap_or("unknown"),
+        ),
+        format!(
             "TCP over loopback, TCP_NODELAY, congestion control {}, rmem {}, wmem {}",
             of("/proc/sys/net/ipv4/tcp_congestion_control"),
             of("/proc/sys/net/ipv4/tcp_rmem").replace('\t', " "),
@@ -60,34 +67,28 @@ fn version(name: &str) -> &'static str {
 #[derive(Debug)]
 pub(crate) struct Bystanders {
     start: Instant,
-    machine: Machine,
+    all: Duration,
     own: Duration,
-}
-
-/// Processor time of the whole machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Machine {
-    busy: Duration,
     stolen: Duration,
 }
 
 impl Bystanders {
     pub(crate) fn watch() -> Result<Self> {
-        Ok(Self { start: Instant::now(), machine: Machine::read()?, own: own()? })
+        Ok(Self { start: Instant::now(), all: all_processes()?, own: own()?, stolen: stolen()? })
     }
 
     /// A line that says how far the figures can be trusted.
     pub(crate) fn describe(&self) -> Result<String> {
-        let machine = Machine::read()?;
         let cores = available_parallelism().map_or(1, usize::from);
         let whole = self.start.elapsed().as_secs_f64() * cores as f64;
-        let own = (own()? - self.own).as_secs_f64();
-        let busy = (machine.busy - self.machine.busy).as_secs_f64();
-        let stolen = (machine.stolen - self.machine.stolen).as_secs_f64();
+        let own = own()?.saturating_sub(self.own);
+        let others = all_processes()?.saturating_sub(self.all).saturating_sub(own);
+        let stolen = stolen()?.saturating_sub(self.stolen);
+        let part = |time: Duration| time.as_secs_f64() / whole * 100.0;
         Ok(format!(
             "Meanwhile other processes used {:.1} % of the {cores} cores, and the hypervisor withheld {:.1} %.",
-            ((busy - own) / whole * 100.0).max(0.0),
-            stolen / whole * 100.0,
+            part(others),
+            part(stolen),
         ))
     }
 }
@@ -96,29 +97,47 @@ fn own() -> Result<Duration> {
     Ok(sys::own_cpu()? + sys::children_cpu()?)
 }
 
-impl Machine {
-    fn read() -> Result<Self> {
-        let text = fs::read_to_string("/proc/stat").context("/proc/stat")?;
-        Self::parse(&text).ok_or_else(|| Failure::new("/proc/stat is not as expected"))
+/// The processor time of every process there is and of those that they have waited for. What a process
+/// used moves to its parent when it ends, so the sum grows by exactly what is used.
+///
+/// The sums of `/proc/stat` are not used: they are sampled at ticks, and so miss up to a third of the
+/// time of processes that sleep and wake thousands of times a second, as those of a bench do.
+fn all_processes() -> Result<Duration> {
+    let mut ticks = 0;
+    for entry in fs::read_dir("/proc").context("/proc")? {
+        let entry = entry?;
+        // `self` is there too, and would count this process twice.
+        let name = entry.file_name();
+        if name.to_str().is_none_or(|name| name.parse::<u32>().is_err()) {
+            continue;
+        }
+        // A process may end before it is read.
+        if let Ok(text) = fs::read_to_string(entry.path().join("stat")) {
+            ticks += process_ticks(&text).unwrap_or(0);
+        }
     }
+    Ok(sys::tick() * ticks)
+}
 
-    /// The first line: `cpu user nice system idle iowait irq softirq steal …`, in ticks.
-    fn parse(text: &str) -> Option<Self> {
-        let ticks: Vec<u32> = text
-            .lines()
-            .next()?
-            .strip_prefix("cpu ")?
-            .split_whitespace()
-            .take(8)
-            .map(|field| field.parse().ok())
-            .collect::<Option<_>>()?;
-        let [user, nice, system, _idle, _wait, irq, softirq, steal] = ticks.try_into().ok()?;
-        let tick = sys::tick();
-        Some(Self {
-            busy: tick * user + tick * nice + tick * system + tick * irq + tick * softirq,
-            stolen: tick * steal,
-        })
-    }
+/// User and system time of `/proc/PID/stat`, of the process and of its children, in ticks. The name of
+/// the process may contain anything, so fields are counted from its closing bracket.
+fn process_ticks(text: &str) -> Option<u32> {
+    let (_, fields) = text.rsplit_once(')')?;
+    let times: Vec<u32> =
+        fields.split_whitespace().skip(11).take(4).map(|field| field.parse().ok()).collect::<Option<_>>()?;
+    (times.len() == 4).then(|| times.iter().sum())
+}
+
+/// What the hypervisor gave to others, of all cores.
+fn stolen() -> Result<Duration> {
+    let text = fs::read_to_string("/proc/stat").context("/proc/stat")?;
+    let ticks = stolen_ticks(&text).ok_or_else(|| Failure::new("/proc/stat is not as expected"))?;
+    Ok(sys::tick() * ticks)
+}
+
+/// The first line: `cpu user nice system idle iowait irq softirq steal …`, in ticks.
+fn stolen_ticks(text: &str) -> Option<u32> {
+    text.lines().next()?.strip_prefix("cpu ")?.split_whitespace().nth(7)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -128,11 +147,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn busy_is_what_is_neither_idle_nor_stolen() {
-        let machine = Machine::parse("cpu  1 2 3 1000 1000 4 5 6 7 8\ncpu0 1 2\n").unwrap();
-        assert_eq!(machine.busy, sys::tick() * 15);
-        assert_eq!(machine.stolen, sys::tick() * 6);
-        assert_eq!(Machine::parse("cpu0 1 2 3"), None);
+    fn a_process_counts_with_its_children() {
+        let text = "71 (a) name) S 1 71 71 0 -1 4194560 9 8 7 6 100 20 3000 400 20 0 1 0 55 0\n";
+        assert_eq!(process_ticks(text), Some(3520));
+        assert_eq!(process_ticks("71 (cut) S 1 71"), None);
+    }
+
+    #[test]
+    fn steal_is_the_eighth_field() {
+        assert_eq!(stolen_ticks("cpu  1 2 3 1000 1000 4 5 6 7 8\ncpu0 1 2\n"), Some(6));
+        assert_eq!(stolen_ticks("cpu0 1 2 3"), None);
+    }
+
+    #[test]
+    fn the_sum_over_processes_holds_this_one() {
+        let (all, before) = (all_processes().unwrap(), own().unwrap());
+        while own().unwrap() - before < Duration::from_millis(100) {
+            std::hint::black_box(0);
+        }
+        assert!(all_processes().unwrap() - all >= Duration::from_millis(80));
     }
 
     #[test]

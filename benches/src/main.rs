@@ -1,17 +1,18 @@
 //! Benches of Tieline beside the raw limits of the machine. `README.md` says what is measured and how.
 //!
 //! Bottom up: [`frame`] and [`buffer`] are what the hand-written baselines share, [`targets`] are the
-//! baselines, [`load`] drives and measures them, [`process`] puts server and load on a core each, and
-//! [`table`] and [`instructions`] make the figures that are published.
+//! baselines and Tieline, [`load`] drives and measures them, [`process`] puts server and load on a core each,
+//! [`spin`] repeats work inside one process, [`table`] and [`count`] make the figures that are published, and
+//! [`verdict`] holds them against the targets.
 // This is a command: what it prints is its result.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod args;
 mod buffer;
 mod commands;
+mod count;
 mod error;
 mod frame;
-mod instructions;
 mod load;
 mod machine;
 mod process;
@@ -20,17 +21,21 @@ mod stats;
 mod sys;
 mod table;
 mod targets;
+mod verdict;
 
 use std::process::ExitCode;
 
 use args::Args;
 use error::{Failure, Result};
 
+#[global_allocator]
+static ALLOCATOR: sys::CountingAllocator = sys::CountingAllocator;
+
 const HELP: &str = "\
 tieline-benches COMMAND
 
   table [--quick] [--rounds N] [--seconds S]
-      every target under every load, with ratios, as a Markdown table; --quick: one round
+      every target under every load, with ratios and verdicts, as Markdown tables; --quick: one round
   load --target TARGET [--payload OCTETS] [--connections N] [--in-flight N]
        [--mode closed|open] [--rate CALLS_A_SECOND] [--seconds S] [--warmup S] [--calls N]
        [--address ADDRESS [--server-pid PID]] [--core N] [--json]
@@ -38,9 +43,9 @@ tieline-benches COMMAND
   serve TARGET [--listen ADDRESS] [--core N]
       a server; prints `listening ADDRESS`, ends when stdin ends
   instructions [NAME…]
-      instructions a call, by callgrind
+      instructions a call, by callgrind, and allocations a round trip
   spin LABEL N
-      N round trips inside this process, for callgrind or a profiler
+      N round trips inside this process, for callgrind or a profiler; prints its allocations
   help";
 
 fn main() -> ExitCode {
@@ -63,7 +68,7 @@ fn run() -> Result<()> {
         Some("table") => table::command(args),
         Some("load") => commands::load(args),
         Some("serve") => commands::serve(args),
-        Some("instructions") => instructions::command(args),
+        Some("instructions") => count::command(args),
         Some("spin") => commands::spin(args),
         Some("help") => {
             println!("{HELP}");

@@ -19,14 +19,13 @@ pub(crate) fn spread(values: &[f64]) -> Option<f64> {
     Some((most - least) / 2.0 / median(values)?)
 }
 
-/// The median of the ratios of each round. Both sides of a ratio were measured within seconds, so a
-/// machine that slows down between rounds does not move it. `None` if the rounds do not match.
-pub(crate) fn ratio(values: &[f64], base: &[f64]) -> Option<f64> {
+/// The ratio of each round. Both sides of a ratio were measured within seconds, so a machine that slows down
+/// between rounds does not move it. Empty if the rounds do not match.
+pub(crate) fn ratios(values: &[f64], base: &[f64]) -> Vec<f64> {
     if values.len() != base.len() {
-        return None;
+        return Vec::new();
     }
-    let ratios: Vec<f64> = values.iter().zip(base).map(|(value, base)| value / base).collect();
-    median(&ratios)
+    values.iter().zip(base).map(|(value, base)| value / base).collect()
 }
 
 #[cfg(test)]
@@ -51,10 +50,11 @@ mod tests {
     #[test]
     fn a_ratio_is_taken_round_by_round() {
         // The second round ran on a machine half as fast: the ratio does not see it.
-        assert_eq!(ratio(&[80.0, 40.0, 80.0], &[100.0, 50.0, 100.0]), Some(0.8));
-        // Medians of each side apart would say 40 / 50 and 100 / 100 here, whatever the rounds say.
-        assert_eq!(ratio(&[100.0, 40.0, 90.0], &[50.0, 80.0, 100.0]), Some(0.9));
-        assert_eq!(ratio(&[1.0], &[1.0, 2.0]), None);
-        assert_eq!(ratio(&[], &[]), None);
+        assert_eq!(ratios(&[80.0, 40.0, 80.0], &[100.0, 50.0, 100.0]), [0.8, 0.8, 0.8]);
+        // Medians of each side apart would say 90 / 80 here, whatever the rounds say.
+        let each = ratios(&[100.0, 40.0, 90.0], &[50.0, 80.0, 100.0]);
+        assert_eq!((median(&each), each), (Some(0.9), vec![2.0, 0.5, 0.9]));
+        assert!(ratios(&[1.0], &[1.0, 2.0]).is_empty());
+        assert!(ratios(&[], &[]).is_empty());
     }
 }

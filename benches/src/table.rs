@@ -8,44 +8,60 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use crate::args::Args;
+use crate::count;
 use crate::error::{Failure, Result};
-use crate::instructions;
 use crate::load::Report;
 use crate::machine::{self, Bystanders};
 use crate::process::{LOAD_CORE, SERVER_CORE, myself};
-use crate::stats::{median, ratio, spread};
+use crate::stats::{median, ratios, spread};
 use crate::targets::Target;
+use crate::verdict::{self, Goal};
 
 /// One kind of load.
-struct Row {
-    label: &'static str,
+pub(crate) struct Row {
+    pub(crate) label: &'static str,
     payload: usize,
     connections: usize,
     in_flight: usize,
     /// The core of the load process. On the server's core nothing has to be woken on another one, which
     /// on a virtual machine can cost more than all the rest of a call.
     core: usize,
+    /// What Tieline is to reach in it.
+    pub(crate) goal: Goal,
 }
 
+/// The floor of latency, against which one call in flight is held.
+const LATENCY: Goal = Goal::P50 { beside: Target::Blocking, most: 1.10 };
+/// What a careful person writes by hand on the same runtime.
+const BY_HAND: Goal = Goal::Calls { beside: Target::TokioEcho, least: 0.85 };
+
 const ROWS: [Row; 7] = [
-    Row::new("64 B, 1 in flight", 64, 1, 1),
-    Row { core: SERVER_CORE, ..Row::new("64 B, 1 in flight, both on one core", 64, 1, 1) },
-    Row::new("64 B, 128 in flight", 64, 1, 128),
-    Row::new("64 B, 1024 in flight", 64, 1, 1024),
-    Row::new("64 B, 16 connections × 64", 64, 16, 64),
-    Row::new("64 KiB, 16 in flight", 64 * 1024, 1, 16),
-    Row::new("1 MiB, 16 in flight", 1024 * 1024, 1, 16),
+    Row::new("64 B, 1 in flight", 64, 1, 1, LATENCY),
+    Row { core: SERVER_CORE, ..Row::new("64 B, 1 in flight, both on one core", 64, 1, 1, LATENCY) },
+    Row::new("64 B, 128 in flight", 64, 1, 128, BY_HAND),
+    Row::new("64 B, 1024 in flight", 64, 1, 1024, BY_HAND),
+    Row::new("64 B, 16 connections × 64", 64, 16, 64, BY_HAND),
+    Row::new("64 KiB, 16 in flight", 64 << 10, 1, 16, Goal::Calls { beside: Target::Epoll, least: 0.85 }),
+    Row::new("1 MiB, 16 in flight", 1 << 20, 1, 16, Goal::Calls { beside: Target::Epoll, least: 0.95 }),
 ];
 
 impl Row {
-    const fn new(label: &'static str, payload: usize, connections: usize, in_flight: usize) -> Self {
-        Self { label, payload, connections, in_flight, core: LOAD_CORE }
+    const fn new(
+        label: &'static str,
+        payload: usize,
+        connections: usize,
+        in_flight: usize,
+        goal: Goal,
+    ) -> Self {
+        Self { label, payload, connections, in_flight, core: LOAD_CORE, goal }
     }
 
+    /// Those that can carry this load at all.
     fn targets(&self) -> Vec<Target> {
         let single = self.connections * self.in_flight == 1;
         let mut targets = Target::ALL.to_vec();
         targets.retain(|target| single || target.multiplexes());
+        targets.retain(|target| self.payload <= target.most_payload());
         targets
     }
 
@@ -70,14 +86,22 @@ impl Row {
 }
 
 /// The rounds of one target in one row.
-struct Rounds {
-    target: Target,
-    reports: Vec<Report>,
+pub(crate) struct Rounds {
+    pub(crate) target: Target,
+    pub(crate) reports: Vec<Report>,
 }
 
 impl Rounds {
-    fn of(&self, figure: impl Fn(&Report) -> f64) -> Vec<f64> {
+    pub(crate) fn of(&self, figure: impl Fn(&Report) -> f64) -> Vec<f64> {
         self.reports.iter().map(figure).collect()
+    }
+
+    pub(crate) fn calls(&self) -> Vec<f64> {
+        self.of(|report| report.calls_per_second)
+    }
+
+    pub(crate) fn p50(&self) -> Vec<f64> {
+        self.of(|report| report.p50)
     }
 }
 
@@ -95,21 +119,25 @@ pub(crate) fn command(mut args: Args) -> Result<()> {
     let machine = machine::describe();
     let bystanders = Bystanders::watch()?;
     let table = measure(rounds, seconds)?;
-    print(&machine, &table, rounds, seconds);
+    let bystanders = bystanders.describe()?;
+    let counts = count::all()?;
+    for line in &machine {
+        println!("{line}  ");
+    }
+    println!("{bystanders}\n");
+    verdict::print(&table, &counts, rounds);
     println!();
-    println!("{}", bystanders.describe()?);
+    print(&table, rounds, seconds);
     println!();
     for target in Target::ALL {
         println!("- `{}`: {}", target.name(), target.description());
     }
     println!();
-    match instructions::valgrind() {
-        Some(version) => {
-            println!("Instructions a call, by {version}:\n");
-            instructions::print_all()?;
-        }
-        None => println!("{}", instructions::NO_VALGRIND),
+    match count::valgrind() {
+        Some(version) => println!("Instructions a call, by {version}, and allocations:\n"),
+        None => println!("{}\n", count::NO_VALGRIND),
     }
+    count::print(&counts);
     eprintln!("took {:.0} s", start.elapsed().as_secs_f64());
     Ok(())
 }
@@ -139,12 +167,9 @@ fn measure(rounds: u32, seconds: f64) -> Result<Vec<(Row, Vec<Rounds>)>> {
     Ok(table)
 }
 
-fn print(machine: &[String], table: &[(Row, Vec<Rounds>)], rounds: u32, seconds: f64) {
-    for line in machine {
-        println!("{line}  ");
-    }
+fn print(table: &[(Row, Vec<Rounds>)], rounds: u32, seconds: f64) {
     println!(
-        "echo, closed loop; median of {rounds} rounds of {seconds} s a target, targets in turns; spread: half of the range over the rounds  "
+        "echo, closed loop; median of the rounds, {rounds} of {seconds} s a target, targets in turns; spread: half of the range over the rounds  "
     );
     println!(
         "CPU: user and system, of the whole process; the client's includes the load generator. \
@@ -164,12 +189,10 @@ fn print(machine: &[String], table: &[(Row, Vec<Rounds>)], rounds: u32, seconds:
 }
 
 fn cells(one: &Rounds, row: &[Rounds]) -> Vec<String> {
-    let calls = |rounds: &Rounds| rounds.of(|report| report.calls_per_second);
-    let p50 = |rounds: &Rounds| rounds.of(|report| report.p50);
-    let against = |base: Target, figure: &dyn Fn(&Rounds) -> Vec<f64>| {
+    let against = |base: Target, figure: fn(&Rounds) -> Vec<f64>| {
         row.iter()
             .find(|other| other.target == base)
-            .and_then(|other| ratio(&figure(one), &figure(other)))
+            .and_then(|other| median(&ratios(&figure(one), &figure(other))))
             .map_or("–".to_owned(), |ratio| format!("{ratio:.2}"))
     };
     let middle = |values: Vec<f64>, digits: usize| {
@@ -178,15 +201,15 @@ fn cells(one: &Rounds, row: &[Rounds]) -> Vec<String> {
     let server: Vec<f64> = one.reports.iter().filter_map(|report| report.server_cpu).collect();
     vec![
         one.target.name().to_owned(),
-        median(&calls(one)).map_or("–".to_owned(), short),
-        spread(&calls(one)).map_or("–".to_owned(), |spread| format!("±{:.0} %", spread * 100.0)),
-        middle(p50(one), 1),
+        median(&one.calls()).map_or("–".to_owned(), short),
+        spread(&one.calls()).map_or("–".to_owned(), |spread| format!("±{:.0} %", spread * 100.0)),
+        middle(one.p50(), 1),
         middle(one.of(|report| report.p99), 1),
         middle(server, 3),
         middle(one.of(|report| report.client_cpu), 3),
-        against(Target::TokioEcho, &calls),
-        against(Target::Epoll, &calls),
-        against(Target::Blocking, &p50),
+        against(Target::TokioEcho, Rounds::calls),
+        against(Target::Epoll, Rounds::calls),
+        against(Target::Blocking, Rounds::p50),
     ]
 }
 
@@ -210,12 +233,9 @@ fn short(value: f64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-    use super::*;
-
-    fn rounds(target: Target, figures: &[(f64, f64)]) -> Rounds {
+impl Rounds {
+    /// One round for each pair of calls/s and p50.
+    pub(crate) fn fake(target: Target, figures: &[(f64, f64)]) -> Self {
         let report = |&(calls_per_second, p50): &(f64, f64)| Report {
             target: target.name().to_owned(),
             payload: 64,
@@ -235,20 +255,38 @@ mod tests {
             server_cpu: None,
             client_cpu: 0.1,
         };
-        Rounds { target, reports: figures.iter().map(report).collect() }
+        Self { target, reports: figures.iter().map(report).collect() }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use super::*;
 
     #[test]
     fn a_line_has_medians_and_ratios() {
         let row = [
-            rounds(Target::Epoll, &[(100_000.0, 10.0), (50_000.0, 20.0), (90_000.0, 11.0)]),
-            rounds(Target::TokioEcho, &[(80_000.0, 12.0), (40_000.0, 24.0), (72_000.0, 13.2)]),
+            Rounds::fake(Target::Epoll, &[(100_000.0, 10.0), (50_000.0, 20.0), (90_000.0, 11.0)]),
+            Rounds::fake(Target::TokioEcho, &[(80_000.0, 12.0), (40_000.0, 24.0), (72_000.0, 13.2)]),
         ];
         let cells = cells(&row[1], &row);
         assert_eq!(
             cells,
             ["tokio-echo", "72.0 k", "±28 %", "13.2", "13.2", "–", "0.100", "1.00", "0.80", "–"]
         );
+    }
+
+    #[test]
+    fn a_row_has_the_targets_that_can_carry_it() {
+        let targets = ROWS.map(|row| row.targets());
+        assert_eq!(targets[0], Target::ALL);
+        assert!(!targets[2].contains(&Target::Blocking) && targets[2].contains(&Target::Tieline));
+        for row in &ROWS {
+            assert!(row.targets().iter().all(|target| row.payload <= target.most_payload()));
+            assert!(row.targets().contains(&row.goal.beside()), "{}", row.label);
+        }
     }
 
     #[test]

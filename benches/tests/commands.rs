@@ -7,6 +7,8 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
+const TARGETS: [&str; 4] = ["epoll", "blocking", "tokio-echo", "tieline-tokio"];
+
 fn program() -> Command {
     Command::new(env!("CARGO_BIN_EXE_tieline-benches"))
 }
@@ -23,7 +25,7 @@ fn report(line: &str) -> Value {
 
 #[test]
 fn a_server_says_where_it_listens_and_ends_with_its_stdin() {
-    for target in ["epoll", "blocking", "tokio-echo"] {
+    for target in TARGETS {
         let mut server =
             program().args(["serve", target]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
@@ -46,6 +48,11 @@ fn every_target_makes_exactly_the_calls_that_it_is_told() {
         "--target tokio-echo --calls 3001 --connections 3 --in-flight 16",
         "--target epoll --calls 40 --in-flight 4 --payload 1000000",
         "--target tokio-echo --calls 40 --in-flight 4 --payload 1000000",
+        "--target tieline-tokio --calls 300",
+        "--target tieline-tokio --calls 3001 --connections 3 --in-flight 16",
+        "--target tieline-tokio --calls 40 --in-flight 4 --payload 1000000",
+        "--target tieline-tokio --calls 9000 --in-flight 4500",
+        "--target tieline-tokio --calls 10 --payload 0",
         "--target tokio-echo --calls 10 --payload 0",
         "--target epoll --calls 10 --payload 0",
     ] {
@@ -59,7 +66,7 @@ fn every_target_makes_exactly_the_calls_that_it_is_told() {
 
 #[test]
 fn an_open_loop_has_one_latency_a_ticket() {
-    for target in ["epoll", "blocking", "tokio-echo"] {
+    for target in TARGETS {
         let report = report(&format!(
             "load --json --target {target} --mode open --rate 500 --seconds 0.4 --warmup 0.1"
         ));
@@ -70,8 +77,13 @@ fn an_open_loop_has_one_latency_a_ticket() {
 }
 
 #[test]
-fn a_spin_ends() {
-    assert!(run("spin raw-header 1000").status.success());
+fn a_spin_ends_and_tells_its_allocations() {
+    for label in ["raw-header", "core-round-trip", "core-round-trip-128"] {
+        let output = run(&format!("spin {label} 1000"));
+        assert!(output.status.success(), "{output:?}");
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(said.starts_with(&format!("{label}: 1000 round trips, ")), "{said}");
+    }
 }
 
 #[test]
@@ -84,6 +96,7 @@ fn what_cannot_be_done_is_told_and_fails() {
         "load",
         "load --target http",
         "load --target blocking --in-flight 2",
+        "load --target tieline-tokio --payload 1048576",
         "load --target epoll --address 127.0.0.1:1",
         "spin nothing 1",
         "serve epoll --core x",

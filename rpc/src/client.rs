@@ -3,6 +3,7 @@
 use std::{
     fmt,
     future::{Future, poll_fn},
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     task::{Poll, Waker},
     time::Duration,
@@ -20,7 +21,7 @@ use crate::{
     driver,
     error::{CallError, ConnectError, Error},
     handler::Context,
-    link::Link,
+    link::{Link, watch},
     peer::Peer,
     registry::Role,
     runtime::{Clock, Runtime, within},
@@ -83,7 +84,7 @@ impl<R: Runtime> Client<R> {
     pub fn builder(identifier: &str) -> ClientBuilder<R> {
         ClientBuilder {
             runtime: R::default(),
-            config: Config::builder(identifier),
+            config: Config::builder(identifier).instance(instance()),
             services: Services::new(),
             backoff: Duration::from_millis(100),
         }
@@ -148,7 +149,7 @@ impl<R: Runtime> Client<R> {
             if status.closed {
                 return Poll::Ready(Err(not_connected(&self.shared().address, "the client is closed")));
             }
-            status.watchers.push(cx.waker().clone());
+            watch(&mut status.watchers, cx);
             Poll::Pending
         })
         .await
@@ -172,12 +173,13 @@ impl<R: Runtime> Client<R> {
         if self.shared().current().is_some() { String::new() } else { self.shared().status().why.clone() }
     }
 
-    /// Closes the connection in peace, for all clones, and waits until that is done. What was sent before goes out.
+    /// Closes the connection in peace, for all clones, and waits until that is done: what was sent before is out, and
+    /// the node has closed as well, or has had a second for it. Calls that wait for their answers fail.
     pub async fn close(self) {
         let peer = self.peer();
         self.shared().close();
         if let Some(peer) = peer {
-            peer.closed().await;
+            peer.gone().await;
         }
     }
 }
@@ -220,7 +222,8 @@ impl<R: Runtime> Shared<R> {
     /// Dials and checks in.
     async fn attempt(&self) -> Result<Arc<Link>, ConnectError> {
         self.status().attempts += 1;
-        let dialled = within(&self.runtime, &*self.clock, DIAL_TIMEOUT, self.runtime.connect(&self.address)).await;
+        let dialled =
+            within(&self.runtime, &*self.clock, DIAL_TIMEOUT, self.runtime.connect(&self.address)).await;
         let io = dialled
             .unwrap_or_else(|| Err(std::io::ErrorKind::TimedOut.into()))
             .map_err(|source| ConnectError::Dial { address: self.address.clone(), source })?;
@@ -238,8 +241,19 @@ impl<R: Runtime> Shared<R> {
         }
     }
 
+    /// `None`: the client was closed meanwhile, and the attempt is given up.
+    async fn attempt_unless_closed(&self) -> Option<Result<Arc<Link>, ConnectError>> {
+        let mut attempt = pin!(self.attempt());
+        let mut closed = pin!(self.closed());
+        poll_fn(|cx| match closed.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(None),
+            Poll::Pending => attempt.as_mut().poll(cx).map(Some),
+        })
+        .await
+    }
+
     /// Keeps a connection up until the client is closed.
-    async fn keep_up(self: Arc<Self>, mut link: Option<Arc<Link>>) {
+    async fn keep_up(&self, mut link: Option<Arc<Link>>) {
         let mut backoff = Backoff::new(self.backoff, self.runtime.seed());
         loop {
             let (status, retry_after, why) = match link.take() {
@@ -250,24 +264,35 @@ impl<R: Runtime> Shared<R> {
                         return self.close();
                     }
                     let ended = Peer::new(Arc::clone(&current)).ended().await;
-                    let interval = Peer::new(current).info().map_or(Duration::ZERO, |peer| peer.heartbeat_interval);
-                    if self.clock.now().saturating_since(since) >= interval * 3 {
+                    let interval =
+                        Peer::new(current).info().map_or(Duration::ZERO, |peer| peer.heartbeat_interval);
+                    let healthy = self.clock.now().saturating_since(since) >= interval * 3;
+                    if healthy {
                         backoff.reset();
                     }
                     match ended {
-                        // The node drains: another connection is needed at once, or another node.
+                        // The node drains: another connection is needed at once, or another node. Not in a circle.
+                        None if healthy && !self.status().closed => {
+                            self.publish(None, "the node drains; dialling again".to_owned());
+                            continue;
+                        }
                         None => (None, None, "the node drains".to_owned()),
                         Some(closed) => (Some(closed.status), closed.retry_after, closed.to_string()),
                     }
                 }
-                None => match self.attempt().await {
-                    Ok(new) => {
+                None => match self.attempt_unless_closed().await {
+                    None => return,
+                    Some(Ok(new)) => {
                         link = Some(new);
                         continue;
                     }
-                    Err(error) => {
+                    Some(Err(error)) => {
                         let closed = error.closed();
-                        (closed.map(|closed| closed.status), closed.and_then(|closed| closed.retry_after), error.to_string())
+                        (
+                            closed.map(|closed| closed.status),
+                            closed.and_then(|closed| closed.retry_after),
+                            error.to_string(),
+                        )
                     }
                 },
             };
@@ -289,10 +314,20 @@ impl<R: Runtime> Shared<R> {
             if status.closed {
                 return Poll::Ready(());
             }
-            status.watchers.push(cx.waker().clone());
+            watch(&mut status.watchers, cx);
             Poll::Pending
         })
         .await;
+    }
+}
+
+/// Held by the task that keeps a client up. If the runtime drops that task nobody dials any more, and nobody is to
+/// wait for it.
+struct Keeper<R: Runtime>(Arc<Shared<R>>);
+
+impl<R: Runtime> Drop for Keeper<R> {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 
@@ -324,7 +359,7 @@ impl Peer {
             if state.draining {
                 return Poll::Ready(None);
             }
-            state.watchers.push(cx.waker().clone());
+            watch(&mut state.watchers, cx);
             Poll::Pending
         })
         .await
@@ -395,7 +430,7 @@ impl<R: Runtime> ClientBuilder<R> {
     }
 
     fn share(self, address: &str) -> Result<Arc<Shared<R>>, ConnectError> {
-        let config = self.services.describe(self.config.instance(instance())).build()?;
+        let config = self.services.describe(self.config).build()?;
         let clock = self.runtime.clock();
         Ok(Arc::new(Shared {
             runtime: self.runtime,
@@ -432,7 +467,8 @@ impl<R: Runtime> ClientBuilder<R> {
 }
 
 fn launch<R: Runtime>(shared: Arc<Shared<R>>, link: Option<Arc<Link>>) -> Client<R> {
-    shared.runtime.spawn(Box::pin(Arc::clone(&shared).keep_up(link)));
+    let keeper = Keeper(Arc::clone(&shared));
+    shared.runtime.spawn(Box::pin(async move { keeper.0.keep_up(link).await }));
     Client { handle: Arc::new(Handle(shared)) }
 }
 

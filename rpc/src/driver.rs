@@ -10,6 +10,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use bytes::{Buf, BytesMut};
@@ -29,6 +30,8 @@ use crate::{
 
 /// Events that are fetched under one lock, so that nobody waits long for it.
 const EVENTS: usize = 64;
+/// How often events are fetched before what they led to is written.
+const FETCHES: usize = 16;
 /// Turns before other tasks of the runtime get theirs.
 const TURNS: usize = 16;
 
@@ -50,6 +53,10 @@ pub(crate) struct Driver<I, T> {
     /// Octets that the transport took and the core has not heard of.
     sent: usize,
     broken: Option<Disconnect>,
+    /// Nothing more can be read. After a write that failed there may be: why the peer closed.
+    deaf: bool,
+    /// Nothing more can be written. After the end of what comes in there may be: why this side closed.
+    mute: bool,
     write_shut: bool,
     /// Kept between turns for their memory.
     wakers: Vec<Waker>,
@@ -97,6 +104,8 @@ impl<I: Io, T: Time> Driver<I, T> {
             armed: None,
             sent: 0,
             broken: None,
+            deaf: false,
+            mute: false,
             write_shut: false,
             wakers: Vec::new(),
             requests: Vec::new(),
@@ -116,13 +125,19 @@ impl<I: Io, T: Time> Driver<I, T> {
         state.awake = true;
         let moved = read || self.sent > 0;
         self.feed(&mut state, now);
-        self.fetch(&mut state, now);
-        if !self.requests.is_empty() {
-            drop(state);
-            self.handle_requests();
-            state = link.lock();
-            for (call, outcome) in self.answers.drain(..) {
-                answer(&mut state.conn, now, call, outcome);
+        // A batch is decoded whole before anything is written, but the lock is let go of now and then.
+        for _ in 0..FETCHES {
+            let more = self.fetch(&mut state, now);
+            if more || !self.requests.is_empty() {
+                drop(state);
+                self.handle_requests();
+                state = link.lock();
+                for (call, outcome) in self.answers.drain(..) {
+                    answer(&mut state.conn, now, call, outcome);
+                }
+            }
+            if !more {
+                break;
             }
         }
         state.conn.poll_transmit(now, &mut self.outbox);
@@ -159,32 +174,30 @@ impl<I: Io, T: Time> Driver<I, T> {
             match milestone {
                 Milestone::CheckIn(check_in) => self.role.verify(&self.link, &self.spawn, check_in),
                 Milestone::Ready(peer) => {
-                    self.io.set_dead_after(peer.heartbeat_interval * 3);
-                    self.role.ready(&self.link, &peer);
+                    self.io.set_dead_after(dead_after(peer.heartbeat_interval));
+                    self.role.ready(&peer);
                 }
-                Milestone::Closed => self.role.closed(&self.link),
+                Milestone::Closed => self.role.closed(),
             }
         }
     }
 
     /// Reads once. Whether anything came of it.
     fn read(&mut self, cx: &mut Context<'_>) -> bool {
-        if !self.next.read || self.broken.is_some() {
+        if !self.next.read || self.deaf {
             return false;
         }
         let Some(buffer) = &mut self.buffer else { return false };
-        match self.io.poll_read(cx, buffer) {
-            Poll::Pending => false,
-            Poll::Ready(Ok(0)) => {
-                self.broken = Some(Disconnect::Eof);
-                true
-            }
-            Poll::Ready(Ok(_)) => true,
-            Poll::Ready(Err(error)) => {
-                self.broken = Some(Disconnect::Error(name(&error)));
-                true
-            }
-        }
+        let end = match self.io.poll_read(cx, buffer) {
+            Poll::Ready(Ok(octets)) if octets > 0 => return true,
+            Poll::Pending if self.broken.is_none() => return false,
+            Poll::Pending => Disconnect::Eof,
+            Poll::Ready(Ok(_)) => Disconnect::Eof,
+            Poll::Ready(Err(error)) => Disconnect::Error(name(&error)),
+        };
+        self.deaf = true;
+        self.broken.get_or_insert(end);
+        true
     }
 
     /// Tells the core what happened outside.
@@ -200,6 +213,7 @@ impl<I: Io, T: Time> Driver<I, T> {
             self.sent = 0;
         }
         if let Some(cause) = self.broken
+            && self.deaf
             && self.next.end != End::Close
         {
             conn.handle_disconnect(now, cause);
@@ -213,10 +227,10 @@ impl<I: Io, T: Time> Driver<I, T> {
         }
     }
 
-    /// Fetches events: outcomes go to their waiters, calls are kept for after the lock.
-    fn fetch(&mut self, state: &mut State, now: Instant) {
+    /// Fetches events: outcomes go to their waiters, calls are kept for after the lock. Whether there may be more.
+    fn fetch(&mut self, state: &mut State, now: Instant) -> bool {
         for _ in 0..EVENTS {
-            let Some(event) = state.conn.poll_event(now) else { break };
+            let Some(event) = state.conn.poll_event(now) else { return false };
             match event {
                 Event::Done { user, outcome } => self.wakers.extend(state.waiters.tell(user, outcome)),
                 Event::Request(incoming) => self.requests.push(incoming),
@@ -244,10 +258,17 @@ impl<I: Io, T: Time> Driver<I, T> {
                     state.draining = true;
                     self.wakers.append(&mut state.watchers);
                 }
+                Event::Alive => {
+                    if let Some(probe) = &mut state.probe {
+                        probe.answered = Some(now);
+                    }
+                    self.wakers.append(&mut state.watchers);
+                }
                 // A call that finds no room fails at once here; nobody waits for it. Others say nothing to a driver.
                 _ => {}
             }
         }
+        true
     }
 
     /// Starts the handlers of calls that came. Those that do not have to wait are answered in this very turn.
@@ -273,24 +294,31 @@ impl<I: Io, T: Time> Driver<I, T> {
         }
     }
 
-    /// Writes what is committed. Whether the transport took any of it.
+    /// Writes what is committed. Whether anything came of it.
     fn write(&mut self, cx: &mut Context<'_>) -> bool {
         let before = self.sent;
-        while self.outbox.remaining() > 0 && self.broken.is_none() {
+        while self.outbox.remaining() > 0 && !self.mute {
             match self.io.poll_write(cx, &mut self.outbox) {
                 Poll::Pending => break,
-                Poll::Ready(Ok(0)) => self.broken = Some(Disconnect::Error("the transport takes nothing")),
+                Poll::Ready(Ok(0)) => self.fail("the transport takes nothing"),
                 Poll::Ready(Ok(octets)) => self.sent += octets,
-                Poll::Ready(Err(error)) => self.broken = Some(Disconnect::Error(name(&error))),
+                Poll::Ready(Err(error)) => self.fail(name(&error)),
             }
         }
-        self.sent > before || self.broken.is_some()
+        self.sent > before || (self.mute && !self.deaf)
+    }
+
+    /// The transport takes no more. What has arrived is still read: it may say why.
+    fn fail(&mut self, what: &'static str) {
+        self.mute = true;
+        self.broken = Some(Disconnect::Error(what));
     }
 
     /// Goes on, parks, or ends.
     fn finish(&mut self, cx: &mut Context<'_>, park: bool) -> Turn {
         if self.next.end == End::Close {
-            return Turn::Over;
+            // What came whole before the end is still served.
+            return if self.next.event { Turn::Again } else { Turn::Over };
         }
         if self.next.end == End::ShutWrite && self.outbox.remaining() == 0 && !self.write_shut {
             match self.io.poll_shutdown(cx) {
@@ -298,7 +326,7 @@ impl<I: Io, T: Time> Driver<I, T> {
                 Poll::Ready(result) => {
                     self.write_shut = true;
                     if let Err(error) = result {
-                        self.broken = Some(Disconnect::Error(name(&error)));
+                        self.fail(name(&error));
                         return Turn::Again;
                     }
                 }
@@ -351,6 +379,9 @@ impl<I, T> Drop for Driver<I, T> {
             match event {
                 Event::Done { user, outcome } => wakers.extend(state.waiters.tell(user, outcome)),
                 Event::Request(incoming) => state.conn.stopped(now, incoming.call),
+                Event::Cancelled(call, _) => {
+                    self.stops.extend(self.running.get_mut(call.slot()).and_then(Option::take));
+                }
                 Event::Closed(reason) => closed = Some(Arc::new(reason)),
                 _ => {}
             }
@@ -358,16 +389,24 @@ impl<I, T> Drop for Driver<I, T> {
         if state.closed.is_none() {
             state.closed = closed;
         }
+        state.gone = true;
         wakers.append(&mut state.watchers);
         drop(state);
-        for stop in self.running.drain(..).flatten() {
+        // One-ways that run go on: nobody takes them back by going away.
+        for stop in self.stops.drain(..) {
             stop.stop();
         }
-        self.role.closed(&self.link);
+        self.role.gone();
         for waker in wakers {
             waker.wake();
         }
     }
+}
+
+/// When a transport that watches by itself may give a peer up: not before the protocol does (protocol §5, "Heartbeat"),
+/// whose reason says more.
+fn dead_after(interval: Duration) -> Duration {
+    interval * 3 + (interval / 2).max(Duration::from_millis(500))
 }
 
 /// What went wrong with the transport, for people.
@@ -390,7 +429,7 @@ pub(crate) fn start<R: crate::runtime::Runtime>(
     conn: Connection<u32>,
     address: &str,
     services: Arc<Services>,
-    role: Role,
+    mut role: Role,
 ) -> Arc<Link> {
     let link = Link::new(conn, runtime.clock(), address);
     role.opened(&link);

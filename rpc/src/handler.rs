@@ -153,7 +153,10 @@ where
                 Progress::Done(Outcome::Answer(result))
             }
             Ok(Poll::Pending) => Progress::Pending(cell),
-            Err(_) => Progress::Done(Outcome::Panicked),
+            Err(_) => {
+                let _ = catch_unwind(AssertUnwindSafe(|| drop(cell)));
+                Progress::Done(Outcome::Panicked)
+            }
         }
     }
 }

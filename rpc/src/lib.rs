@@ -20,6 +20,7 @@ mod client;
 mod driver;
 mod error;
 mod handler;
+mod identity;
 mod link;
 mod peer;
 mod registry;

@@ -6,7 +6,7 @@
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::Waker,
+    task::{Context, Waker},
 };
 
 use tieline_core::{
@@ -14,7 +14,7 @@ use tieline_core::{
     conn::{Answer, CallId, Closed, Connection, Failure},
 };
 
-use crate::runtime::Clock;
+use crate::{identity::Probe, runtime::Clock};
 
 /// One call that somebody waits for.
 #[derive(Default)]
@@ -107,6 +107,10 @@ pub(crate) struct State {
     /// The peer takes no new calls on it.
     pub(crate) draining: bool,
     pub(crate) closed: Option<Arc<Closed>>,
+    /// Its driver has ended: the last octet is out, or never will be.
+    pub(crate) gone: bool,
+    /// Whether the peer lives, for those who want to take its identifier.
+    pub(crate) probe: Option<Probe>,
     /// Those who wait for one of these to change.
     pub(crate) watchers: Vec<Waker>,
 }
@@ -130,6 +134,8 @@ impl Link {
             ready: false,
             draining: false,
             closed: None,
+            gone: false,
+            probe: None,
             watchers: Vec::new(),
         };
         Arc::new(Self { state: Mutex::new(state), clock, address: address.into() })
@@ -157,6 +163,13 @@ impl Link {
             Some(peer) => format!("{} ({})", peer.identifier, self.address).into(),
             None => Arc::clone(&self.address),
         }
+    }
+}
+
+/// Leaves a waker among others, once.
+pub(crate) fn watch(watchers: &mut Vec<Waker>, cx: &Context<'_>) {
+    if !watchers.iter().any(|waker| waker.will_wake(cx.waker())) {
+        watchers.push(cx.waker().clone());
     }
 }
 

@@ -11,7 +11,7 @@ use tieline_core::{
 
 use crate::{
     call::{Call, Target},
-    link::Link,
+    link::{Link, watch},
 };
 
 /// The far end of one connection: call it. Cheap to clone; it does not keep the connection open.
@@ -96,15 +96,26 @@ impl Peer {
             match &state.closed {
                 Some(closed) => Poll::Ready(Arc::clone(closed)),
                 None => {
-                    if !state.watchers.iter().any(|waker| waker.will_wake(cx.waker())) {
-                        state.watchers.push(cx.waker().clone());
-                    }
+                    watch(&mut state.watchers, cx);
                     Poll::Pending
                 }
             }
         })
         .await;
         Closed::clone(&closed)
+    }
+
+    /// Waits until the last octet is out, or never will be.
+    pub(crate) async fn gone(&self) {
+        poll_fn(|cx| {
+            let mut state = self.link.lock();
+            if state.gone {
+                return Poll::Ready(());
+            }
+            watch(&mut state.watchers, cx);
+            Poll::Pending
+        })
+        .await;
     }
 
     /// Waits until check-in is complete, or the connection is over without it.
@@ -115,9 +126,7 @@ impl Peer {
                 (_, Some(peer)) if state.ready => Poll::Ready(Ok(Arc::clone(peer))),
                 (Some(closed), _) => Poll::Ready(Err(Closed::clone(closed))),
                 _ => {
-                    if !state.watchers.iter().any(|waker| waker.will_wake(cx.waker())) {
-                        state.watchers.push(cx.waker().clone());
-                    }
+                    watch(&mut state.watchers, cx);
                     Poll::Pending
                 }
             }

@@ -1,9 +1,12 @@
 //! What stands above a connection: nothing much at a client, the set of all connections at a server.
 
 use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
     future::poll_fn,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::{AtomicU64, Ordering}},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Poll, Waker},
     time::Duration,
 };
@@ -15,7 +18,8 @@ use tieline_core::{
 
 use crate::{
     driver::Spawn,
-    link::Link,
+    identity,
+    link::{Link, watch},
     peer::Peer,
     runtime::BoxFuture,
 };
@@ -37,35 +41,56 @@ pub enum Decision {
 /// Decides about check-ins.
 pub(crate) type Verifier = Box<dyn Fn(CheckingIn) -> BoxFuture<Decision> + Send + Sync>;
 
+/// Waits for a while.
+pub(crate) type Sleep = Box<dyn Fn(Duration) -> BoxFuture<()> + Send + Sync>;
+
 /// Whose connection it is.
-#[derive(Clone)]
 pub(crate) enum Role {
     Client,
-    Server(Arc<Registry>),
+    Server(Member),
+}
+
+/// A connection of a server.
+pub(crate) struct Member {
+    registry: Arc<Registry>,
+    /// Names it in the registry, once it is open.
+    number: u64,
 }
 
 impl Role {
-    pub(crate) fn opened(&self, link: &Arc<Link>) {
-        if let Self::Server(registry) = self {
-            registry.opened(link);
+    pub(crate) fn server(registry: &Arc<Registry>) -> Self {
+        Self::Server(Member { registry: Arc::clone(registry), number: 0 })
+    }
+
+    pub(crate) fn opened(&mut self, link: &Arc<Link>) {
+        if let Self::Server(member) = self {
+            member.number = member.registry.opened(link);
         }
     }
 
     pub(crate) fn verify(&self, link: &Arc<Link>, spawn: &Spawn, check_in: CheckingIn) {
-        if let Self::Server(registry) = self {
-            registry.verify(link, spawn, check_in);
+        if let Self::Server(member) = self {
+            identity::verify(&member.registry, link, spawn, check_in);
         }
     }
 
-    pub(crate) fn ready(&self, link: &Arc<Link>, peer: &PeerInfo) {
-        if let Self::Server(registry) = self {
-            registry.ready(link, peer);
+    pub(crate) fn ready(&self, peer: &Arc<PeerInfo>) {
+        if let Self::Server(member) = self {
+            member.registry.ready(member.number, peer);
         }
     }
 
-    pub(crate) fn closed(&self, link: &Arc<Link>) {
-        if let Self::Server(registry) = self {
-            registry.closed(link);
+    /// It takes and makes no more calls.
+    pub(crate) fn closed(&self) {
+        if let Self::Server(member) = self {
+            member.registry.closed(member.number);
+        }
+    }
+
+    /// The last octet is out, or never will be.
+    pub(crate) fn gone(&self) {
+        if let Self::Server(member) = self {
+            member.registry.gone(member.number);
         }
     }
 }
@@ -73,14 +98,21 @@ impl Role {
 /// All connections of a server.
 pub(crate) struct Registry {
     links: Mutex<Links>,
-    verifier: Option<Verifier>,
+    pub(crate) verifier: Option<Verifier>,
+    pub(crate) sleep: Sleep,
     duplicates: AtomicU64,
 }
 
-#[derive(Default)]
 struct Links {
-    /// In the order in which they were opened.
-    open: Vec<Entry>,
+    /// By number, in the order in which they were opened.
+    open: BTreeMap<u64, Entry>,
+    /// Those that are not checked in.
+    unchecked: BTreeSet<u64>,
+    /// Those that are checked in, by identifier: instance and number.
+    known: HashMap<String, BTreeSet<(u64, u64)>>,
+    next: u64,
+    /// The listener is open.
+    accepting: bool,
     /// The server shuts down: with this grace.
     closing: Option<Duration>,
     watchers: Vec<Waker>,
@@ -88,29 +120,65 @@ struct Links {
 
 struct Entry {
     link: Arc<Link>,
-    /// Identifier and instance, once it is checked in.
-    who: Option<(String, u64)>,
+    /// Who it is, while it is checked in.
+    who: Option<Arc<PeerInfo>>,
+}
+
+impl Links {
+    /// No check-in is expected of it any more, and nobody reaches it by its identifier.
+    fn forget(&mut self, number: u64) {
+        self.unchecked.remove(&number);
+        let Some(who) = self.open.get_mut(&number).and_then(|entry| entry.who.take()) else { return };
+        if let Some(known) = self.known.get_mut(&who.identifier) {
+            known.remove(&(who.instance, number));
+            if known.is_empty() {
+                self.known.remove(&who.identifier);
+            }
+        }
+    }
+
+    fn links<'a>(&self, numbers: impl Iterator<Item = &'a (u64, u64)>) -> Vec<Arc<Link>> {
+        numbers.filter_map(|(_, number)| Some(Arc::clone(&self.open.get(number)?.link))).collect()
+    }
+
+    /// Who waits for the end, if this is it.
+    fn ended(&mut self) -> Vec<Waker> {
+        if self.is_over() { std::mem::take(&mut self.watchers) } else { Vec::new() }
+    }
+
+    fn is_over(&self) -> bool {
+        self.open.is_empty() && !self.accepting
+    }
 }
 
 impl Registry {
-    pub(crate) fn new(verifier: Option<Verifier>) -> Arc<Self> {
-        Arc::new(Self { links: Mutex::default(), verifier, duplicates: AtomicU64::new(0) })
+    pub(crate) fn new(verifier: Option<Verifier>, sleep: Sleep) -> Arc<Self> {
+        let links = Links {
+            open: BTreeMap::new(),
+            unchecked: BTreeSet::new(),
+            known: HashMap::new(),
+            next: 0,
+            accepting: true,
+            closing: None,
+            watchers: Vec::new(),
+        };
+        Arc::new(Self { links: Mutex::new(links), verifier, sleep, duplicates: AtomicU64::new(0) })
     }
 
+    /// A link may be locked while this is; never the other way round.
     fn lock(&self) -> MutexGuard<'_, Links> {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn opened(&self, link: &Arc<Link>) {
+    fn opened(&self, link: &Arc<Link>) -> u64 {
         let mut links = self.lock();
-        links.open.push(Entry { link: Arc::clone(link), who: None });
+        let number = links.next;
+        links.next += 1;
+        links.open.insert(number, Entry { link: Arc::clone(link), who: None });
+        links.unchecked.insert(number);
         let closing = links.closing;
-        let unchecked = links.open.iter().filter(|entry| entry.who.is_none()).count();
-        let oldest = if unchecked > MAX_UNCHECKED {
-            links.open.iter().find(|entry| entry.who.is_none()).map(|entry| Arc::clone(&entry.link))
-        } else {
-            None
-        };
+        let oldest = if links.unchecked.len() > MAX_UNCHECKED { links.unchecked.pop_first() } else { None };
+        let oldest = oldest.and_then(|oldest| Some(Arc::clone(&links.open.get(&oldest)?.link)));
         drop(links);
         if let Some(oldest) = oldest {
             let message = "too many connections have not checked in";
@@ -119,58 +187,65 @@ impl Registry {
         if let Some(grace) = closing {
             Peer::new(Arc::clone(link)).drain(Status::GOING_AWAY, grace, "the node shuts down");
         }
-    }
-
-    /// Asks the application about a check-in. The core bounds how long that may take.
-    fn verify(&self, link: &Arc<Link>, spawn: &Spawn, check_in: CheckingIn) {
-        let Some(verifier) = &self.verifier else { return };
-        let link = Arc::clone(link);
-        let Ok(decision) = catch_unwind(AssertUnwindSafe(|| verifier(check_in))) else {
-            decide(&link, Decision::Refuse("the verifier failed".to_owned()));
-            return;
-        };
-        spawn(Box::pin(async move {
-            let decision = decision.await;
-            decide(&link, decision);
-        }));
+        number
     }
 
     /// One identifier, one process (protocol §4): a restarted one takes over, if identifiers are verified at all.
-    fn ready(&self, link: &Arc<Link>, peer: &PeerInfo) {
+    fn ready(&self, number: u64, peer: &Arc<PeerInfo>) {
         let mut links = self.lock();
-        let mut older = Vec::new();
-        for entry in &mut links.open {
-            if Arc::ptr_eq(&entry.link, link) {
-                entry.who = Some((peer.identifier.clone(), peer.instance));
-            } else if let Some((identifier, instance)) = &entry.who
-                && *identifier == peer.identifier
-                && *instance != peer.instance
-            {
-                if self.verifier.is_none() {
-                    self.duplicates.fetch_add(1, Ordering::Relaxed);
-                } else if *instance != 0 && *instance < peer.instance {
-                    older.push(Arc::clone(&entry.link));
-                }
-            }
+        links.unchecked.remove(&number);
+        if let Some(entry) = links.open.get_mut(&number) {
+            entry.who = Some(Arc::clone(peer));
         }
+        let known = links.known.entry(peer.identifier.clone()).or_default();
+        known.insert((peer.instance, number));
+        let ends = [known.first(), known.last()];
+        let alone = ends.into_iter().flatten().all(|(instance, _)| *instance == peer.instance);
+        // Instance 0 is not said: it neither evicts nor is evicted.
+        let lower: Vec<(u64, u64)> = if self.verifier.is_none() || peer.instance == 0 {
+            Vec::new()
+        } else {
+            known.range((1, 0)..(peer.instance, 0)).copied().collect()
+        };
+        if !alone && self.verifier.is_none() {
+            self.duplicates.fetch_add(1, Ordering::Relaxed);
+        }
+        let older = links.links(lower.iter());
         drop(links);
         for link in older {
-            Peer::new(link).close(Status::IDENTITY_CONFLICT, "a newer process of this identifier has checked in");
+            Peer::new(link)
+                .close(Status::IDENTITY_CONFLICT, "a newer process of this identifier has checked in");
         }
     }
 
-    fn closed(&self, link: &Arc<Link>) {
+    /// The connections that are checked in under this identifier with a higher instance than this.
+    pub(crate) fn higher(&self, identifier: &str, instance: u64) -> Vec<Arc<Link>> {
+        let links = self.lock();
+        let Some(known) = links.known.get(identifier) else { return Vec::new() };
+        match instance.checked_add(1) {
+            Some(next) if instance != 0 => links.links(known.range((next, 0)..)),
+            _ => Vec::new(),
+        }
+    }
+
+    fn closed(&self, number: u64) {
+        self.lock().forget(number);
+    }
+
+    fn gone(&self, number: u64) {
         let mut links = self.lock();
-        links.open.retain(|entry| !Arc::ptr_eq(&entry.link, link));
-        let watchers = if links.open.is_empty() { std::mem::take(&mut links.watchers) } else { Vec::new() };
+        links.forget(number);
+        let gone = links.open.remove(&number);
+        let watchers = links.ended();
         drop(links);
+        drop(gone);
         watchers.into_iter().for_each(Waker::wake);
     }
 
     /// The connections that are checked in.
     pub(crate) fn peers(&self) -> Vec<Peer> {
         let links = self.lock();
-        let ready = links.open.iter().filter(|entry| entry.who.is_some());
+        let ready = links.open.values().filter(|entry| entry.who.is_some());
         ready.map(|entry| Peer::new(Arc::clone(&entry.link))).collect()
     }
 
@@ -183,37 +258,32 @@ impl Registry {
     pub(crate) fn drain(&self, grace: Duration) {
         let mut links = self.lock();
         links.closing = Some(grace);
-        let open: Vec<Arc<Link>> = links.open.iter().map(|entry| Arc::clone(&entry.link)).collect();
+        let open: Vec<Arc<Link>> = links.open.values().map(|entry| Arc::clone(&entry.link)).collect();
         drop(links);
         for link in open {
             Peer::new(link).drain(Status::GOING_AWAY, grace, "the node shuts down");
         }
     }
 
-    /// Waits until no connection is left.
-    pub(crate) async fn empty(&self) {
+    /// The listener is closed.
+    pub(crate) fn accepts_no_more(&self) {
+        let mut links = self.lock();
+        links.accepting = false;
+        let watchers = links.ended();
+        drop(links);
+        watchers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Waits until the listener is closed and no connection is left.
+    pub(crate) async fn over(&self) {
         poll_fn(|cx| {
             let mut links = self.lock();
-            if links.open.is_empty() {
+            if links.is_over() {
                 return Poll::Ready(());
             }
-            links.watchers.push(cx.waker().clone());
+            watch(&mut links.watchers, cx);
             Poll::Pending
         })
         .await;
     }
-}
-
-fn decide(link: &Link, decision: Decision) {
-    let mut entered = link.enter();
-    let state = &mut *entered.state;
-    let (now, conn) = (state.now, &mut state.conn);
-    match decision {
-        Decision::Accept => conn.accept_check_in(now),
-        Decision::Refuse(why) => conn.refuse_check_in(now, Status::CHECK_IN_REFUSED, &why, None),
-        Decision::RefuseFor(why, time) => {
-            conn.refuse_check_in(now, Status::CHECK_IN_REFUSED, &why, Some(time));
-        }
-    }
-    entered.leave();
 }

@@ -18,8 +18,8 @@ use crate::{
     error::{Error, ListenError},
     handler::Context,
     peer::Peer,
-    registry::{Registry, Role, Verifier},
-    runtime::{Clock, Listener, Runtime, sleep},
+    registry::{Registry, Role, Sleep, Verifier},
+    runtime::{Clock, Listener, Runtime, sleep, within},
     services::Services,
 };
 
@@ -41,7 +41,7 @@ impl<R: Runtime> Server<R> {
     pub fn builder(identifier: &str) -> ServerBuilder<R> {
         ServerBuilder {
             runtime: R::default(),
-            config: Config::builder(identifier),
+            config: Config::builder(identifier).instance(instance()),
             services: Services::new(),
             verifier: None,
         }
@@ -67,14 +67,14 @@ impl<R: Runtime> Server<R> {
     }
 
     /// Stops accepting, tells every peer that this node goes away, lets the open calls finish for as long as `grace`,
-    /// and returns when the last connection is closed.
+    /// and returns when the last answer is out, the last connection is closed and the address is free.
     pub async fn shutdown(self, grace: Duration) {
         self.stop.stop();
         self.registry.drain(grace);
         // After the grace a connection has a second to write and a second to linger; that bound is the core's. This
         // one is for a runtime that has lost its tasks.
         let limit = grace.saturating_add(Duration::from_secs(10));
-        let _ = crate::runtime::within(&self.runtime, &*self.clock, limit, self.registry.empty()).await;
+        let _ = within(&self.runtime, &*self.clock, limit, self.registry.over()).await;
     }
 }
 
@@ -169,9 +169,16 @@ impl<R: Runtime> ServerBuilder<R> {
     /// # Errors
     /// [`ConfigError`]: the configuration is wrong.
     pub fn serve_on(self, listener: R::Listener) -> Result<Server<R>, ConfigError> {
-        let config = self.services.describe(self.config.instance(instance())).build()?;
+        let config = self.services.describe(self.config).build()?;
         let clock = self.runtime.clock();
-        let registry = Registry::new(self.verifier);
+        let sleep: Sleep = {
+            let (runtime, clock) = (self.runtime.clone(), Arc::clone(&clock));
+            Box::new(move |time| {
+                let (runtime, clock) = (runtime.clone(), Arc::clone(&clock));
+                Box::pin(async move { sleep(&runtime, &*clock, time).await })
+            })
+        };
+        let registry = Registry::new(self.verifier, sleep);
         let stop = Arc::new(StopAccepting::default());
         let server = Server {
             runtime: self.runtime.clone(),
@@ -204,7 +211,11 @@ impl<R: Runtime> fmt::Debug for ServerBuilder<R> {
 
 /// The instance number of this process (protocol §4): when it started, and 22 random bits.
 pub(crate) fn instance() -> u64 {
-    use std::{hash::{BuildHasher, Hasher}, sync::OnceLock, time::SystemTime};
+    use std::{
+        hash::{BuildHasher, Hasher},
+        sync::OnceLock,
+        time::SystemTime,
+    };
     static INSTANCE: OnceLock<u64> = OnceLock::new();
     *INSTANCE.get_or_init(|| {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -230,6 +241,11 @@ impl StopAccepting {
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    /// Waits until it is told.
+    async fn stopped(&self) {
+        poll_fn(|cx| if self.is_stopped(cx.waker()) { Poll::Ready(()) } else { Poll::Pending }).await;
     }
 
     fn is_stopped(&self, waker: &Waker) -> bool {
@@ -271,7 +287,7 @@ impl<R: Runtime> Acceptor<R> {
                 Some(Err(error)) if is_of_one_connection(&error) => {}
                 Some(Err(_)) => {
                     // The process lacks something, descriptors most likely; those who wait stay in the backlog.
-                    sleep(&self.runtime, &*self.clock, pause).await;
+                    let _ = within(&self.runtime, &*self.clock, pause, self.stop.stopped()).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
             }
@@ -281,8 +297,15 @@ impl<R: Runtime> Acceptor<R> {
     fn serve(&self, io: R::Io, address: &str) {
         let conn =
             Connection::new(Arc::clone(&self.config), Side::Server, self.runtime.seed(), self.clock.now());
-        let role = Role::Server(Arc::clone(&self.registry));
+        let role = Role::server(&self.registry);
         driver::start(&self.runtime, io, conn, address, Arc::clone(&self.services), role);
+    }
+}
+
+/// However the accepting ends, nobody waits for it any more. The listener is closed before this is.
+impl<R: Runtime> Drop for Acceptor<R> {
+    fn drop(&mut self) {
+        self.registry.accepts_no_more();
     }
 }
 

@@ -47,7 +47,8 @@ impl Services {
         Fut: Future<Output = Result<B, Error>> + Send + 'static,
         B: Into<Bytes> + 'static,
     {
-        self.methods.push((name.to_owned(), Box::new(AsyncFn { function: handler, spare: Mutex::new(None) })));
+        self.methods
+            .push((name.to_owned(), Box::new(AsyncFn { function: handler, spare: Mutex::new(None) })));
         self
     }
 

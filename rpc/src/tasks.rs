@@ -65,7 +65,9 @@ impl Task {
     }
 
     fn finish(&mut self, outcome: Option<Outcome>) {
-        self.future = None;
+        let future = self.future.take();
+        // A destructor that panics must not cost the call's place.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(future)));
         let mut entered = self.link.enter();
         let state = &mut *entered.state;
         match outcome {

@@ -5,6 +5,7 @@
 
 pub(crate) mod blocking;
 pub(crate) mod epoll;
+pub(crate) mod tieline;
 pub(crate) mod tokio_echo;
 
 use std::convert::Infallible;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::error::{Failure, Result};
+use crate::frame::MAX_BODY;
 use crate::load::{Meter, Plan, tasks};
 
 /// The client side of an asynchronous target: one connection. Clones share the connection.
@@ -29,10 +31,11 @@ pub(crate) enum Target {
     Epoll,
     Blocking,
     TokioEcho,
+    Tieline,
 }
 
 impl Target {
-    pub(crate) const ALL: [Self; 3] = [Self::Epoll, Self::Blocking, Self::TokioEcho];
+    pub(crate) const ALL: [Self; 4] = [Self::Epoll, Self::Blocking, Self::TokioEcho, Self::Tieline];
 
     /// The name on the command line and in the table.
     pub(crate) const fn name(self) -> &'static str {
@@ -40,6 +43,7 @@ impl Target {
             Self::Epoll => "epoll",
             Self::Blocking => "blocking",
             Self::TokioEcho => "tokio-echo",
+            Self::Tieline => "tieline-tokio",
         }
     }
 
@@ -66,6 +70,11 @@ impl Target {
                  replies matched by slot, a call can be dropped. \
                  Not: check-in, methods, deadlines, heartbeats, cancelling at the server, handlers, flow control, statistics"
             }
+            Self::Tieline => {
+                "Tieline on tokio's current_thread runtime, by its public client and server: check-in, methods by name, a deadline of \
+                 10 s on each call, async handlers, heartbeats, cancelling, limits, statistics. Not: layers, stubs, TLS; a payload \
+                 travels in one frame, so under 1 MiB"
+            }
         }
     }
 
@@ -74,21 +83,35 @@ impl Target {
         !matches!(self, Self::Blocking)
     }
 
+    /// The longest payload that it carries, in octets.
+    pub(crate) const fn most_payload(self) -> usize {
+        match self {
+            Self::Epoll | Self::Blocking | Self::TokioEcho => MAX_BODY - 1,
+            Self::Tieline => tieline::MOST_PAYLOAD,
+        }
+    }
+
     /// Serves on `listener` until the process ends.
     pub(crate) fn serve(self, listener: TcpListener) -> Result<Infallible> {
         match self {
             Self::Epoll => Ok(epoll::serve(listener)?),
             Self::Blocking => Ok(blocking::serve(&listener)?),
             Self::TokioEcho => Ok(tokio_echo::serve(listener)?),
+            Self::Tieline => tieline::serve(listener),
         }
     }
 
     /// Runs the load of `plan` against the server at `address`, measured by `meter`.
     pub(crate) fn drive(self, plan: &Plan, address: SocketAddr, meter: &Arc<Meter>) -> Result<()> {
+        let most = self.most_payload();
+        if plan.payload > most {
+            return Err(Failure::new(format!("{} carries payloads of at most {most} octets", self.name())));
+        }
         match self {
             Self::Epoll => epoll::drive(plan, address, meter),
             Self::Blocking => blocking::drive(plan, address, meter),
             Self::TokioEcho => tasks::drive(plan, meter, || tokio_echo::connect(address)),
+            Self::Tieline => tasks::drive(plan, meter, || tieline::connect(address)),
         }
     }
 }
@@ -103,6 +126,9 @@ mod tests {
     use std::net::TcpStream;
     use std::thread;
     use std::time::Duration;
+
+    /// Those that answer frames without having been checked in.
+    const RAW: [Target; 3] = [Target::Epoll, Target::Blocking, Target::TokioEcho];
 
     /// A server of its own, in a thread that ends with the test process, and a connection to it.
     fn connect(target: Target) -> TcpStream {
@@ -126,7 +152,7 @@ mod tests {
     #[test]
     fn servers_answer_input_that_comes_octet_by_octet() {
         let payloads = [vec![1; 64], Vec::new(), (0..=255).collect()];
-        for target in Target::ALL {
+        for target in RAW {
             let mut stream = connect(target);
             for octet in frames(Kind::Request, &payloads) {
                 stream.write_all(&[octet]).unwrap();
@@ -143,7 +169,7 @@ mod tests {
     fn servers_answer_a_frame_that_is_cut_at_any_octet() {
         let whole = frames(Kind::Request, &[vec![3; 20]]);
         let answer = frames(Kind::Response, &[vec![3; 20]]);
-        for target in Target::ALL {
+        for target in RAW {
             let mut stream = connect(target);
             for cut in 0..whole.len() {
                 let (front, back) = whole.split_at(cut);
@@ -162,7 +188,7 @@ mod tests {
     #[test]
     fn servers_keep_order_when_the_socket_is_full() {
         let payloads: Vec<Vec<u8>> = (0..40).map(|k| vec![k; 1 << 20]).collect();
-        for target in Target::ALL {
+        for target in RAW {
             let stream = connect(target);
             let mut writer = stream.try_clone().unwrap();
             let requests = frames(Kind::Request, &payloads);
@@ -177,7 +203,7 @@ mod tests {
 
     #[test]
     fn servers_cut_what_is_no_request() {
-        for target in Target::ALL {
+        for target in RAW {
             let mut stream = connect(target);
             stream.write_all(&frames(Kind::Response, &[vec![0; 64]])).unwrap();
             match stream.read(&mut [0; 1]) {

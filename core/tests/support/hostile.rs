@@ -19,6 +19,8 @@ pub struct Peer {
     side: Side,
     next_id: u64,
     last_id: u64,
+    /// How many frames are good for each ten or so that are not.
+    good: usize,
     /// REQUESTs that were read and not answered.
     due: Vec<u64>,
     last: Vec<u8>,
@@ -30,6 +32,7 @@ impl Peer {
             side,
             next_id: if side == Side::Client { 1 } else { 2 },
             last_id: 0,
+            good: 60,
             due: Vec::new(),
             last: Vec::new(),
         }
@@ -87,7 +90,7 @@ impl Peer {
     /// Anything.
     pub fn any(&mut self, random: &mut Random, tally: &mut Tally) -> Vec<u8> {
         let mut frame = self.valid(random);
-        match random.below(60) {
+        match random.below(self.good) {
             0 => {
                 tally.fault("mutated frame");
                 let at = random.below(frame.len());
@@ -159,6 +162,7 @@ pub fn run(seed: u64, talk: bool) -> Tally {
     let (side, other) = *random.pick(&[(Side::Server, Side::Client), (Side::Client, Side::Server)]);
     let mut raw = target(side, &mut random);
     let mut peer = Peer::new(other);
+    peer.good = *random.pick(&[60, 600, 3_000]);
     let mut tap = Tap::new(side, false);
     let mut running: Vec<Served> = Vec::new();
     let mut closed = false;

@@ -376,7 +376,7 @@ impl Node {
             true => self.conn.one_way(at, &head, body, user),
             false => self.conn.call(at, &head, body, user),
         };
-        let deadline = head.deadline.map(Instant::as_nanos);
+        let deadline = head.deadline.map(Instant::as_nanos).filter(|at| *at != u64::MAX);
         let mut record = Record { one_way, deadline, ..Record::default() };
         match begun {
             Ok(id) => {

@@ -15,8 +15,8 @@ use crate::load::{GRACE, Length, Meter, Mode, Payloads, Phases, Plan, Sampler, S
 use crate::sys::{Epoll, Events, Interest};
 
 /// With more than this waiting to be written the next call is queued and encoded later, so that large
-/// payloads go to the kernel while they are still in the cache.
-const OUTPUT_ENOUGH: usize = 256 * 1024;
+/// payloads go to the kernel while they are still in the cache. Less means more writes, and costs more.
+const OUTPUT_ENOUGH: usize = 1 << 20;
 /// How often a closed loop looks at the clock when nothing comes.
 const LOOK: Duration = Duration::from_millis(100);
 

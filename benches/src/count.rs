@@ -1,7 +1,7 @@
-//! Exact instruction counts, by callgrind: of N and of 2N calls. The difference, divided by N, is what
-//! one call costs; starting, connecting and ending cancel out.
+//! Exact counts: instructions by callgrind, allocations by our own allocator. Both of N and of 2N calls: the
+//! difference, divided by N, is what one call costs; starting, connecting, warming up and ending cancel out.
 //!
-//! Inside one process the count is the same on every run. A server or client over a socket also has
+//! Inside one process a count is the same on every run. A server or client over a socket also has
 //! batches that differ from run to run, so its count moves by a few per cent.
 
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use crate::args::Args;
 use crate::error::{Context, Failure, Result};
 use crate::process::{Server, myself};
-use crate::spin::Spin;
+use crate::spin::{Cost, Spin};
 use crate::targets::Target;
 
 /// Calls of the shorter run.
@@ -77,10 +77,32 @@ impl Subject {
         }
     }
 
-    fn a_call(self) -> Result<f64> {
+    fn instructions(self) -> Result<f64> {
         let (single, double) = (self.count(CALLS)?, self.count(2 * CALLS)?);
         Ok(double.saturating_sub(single) as f64 / CALLS as f64)
     }
+
+    /// Counts what can be counted here.
+    fn measure(self, valgrind: bool) -> Result<Count> {
+        let instructions = if valgrind { Some(self.instructions()?) } else { None };
+        let (allocations, target) = match self {
+            Self::Spin(spin) => (Some(spin.allocations(usize::try_from(CALLS).unwrap_or(1))?), spin.target),
+            Self::Server(_) | Self::Client(_) => (None, None),
+        };
+        Ok(Count { name: self.name(), what: self.what(), instructions, allocations, target })
+    }
+}
+
+/// What one call of a subject costs.
+#[derive(Clone, Debug)]
+pub(crate) struct Count {
+    pub(crate) name: String,
+    what: &'static str,
+    /// `None` without valgrind.
+    pub(crate) instructions: Option<f64>,
+    /// `None` of a whole process: its load generator allocates too.
+    pub(crate) allocations: Option<f64>,
+    pub(crate) target: Option<Cost>,
 }
 
 fn load(target: Target, address: SocketAddr, calls: &str) -> Vec<String> {
@@ -144,22 +166,54 @@ pub(crate) fn command(mut args: Args) -> Result<()> {
     if subjects.is_empty() {
         subjects.extend(Subject::all());
     }
-    print(&subjects)
-}
-
-/// All of them, as the last part of `table`.
-pub(crate) fn print_all() -> Result<()> {
-    print(&Subject::all().collect::<Vec<_>>())
-}
-
-fn print(subjects: &[Subject]) -> Result<()> {
-    println!("| counted | instructions a call | what |");
-    println!("|---|---|---|");
-    for subject in subjects {
-        let count = subject.a_call()?;
-        println!("| {} | {count:.0} | {} |", subject.name(), subject.what());
-    }
+    print(&measure(subjects)?);
     Ok(())
+}
+
+/// All of them. Without valgrind there are no instructions.
+pub(crate) fn all() -> Result<Vec<Count>> {
+    measure(Subject::all())
+}
+
+fn measure(subjects: impl IntoIterator<Item = Subject>) -> Result<Vec<Count>> {
+    let valgrind = valgrind().is_some();
+    let measure = |subject: Subject| {
+        eprintln!("counting {}", subject.name());
+        subject.measure(valgrind)
+    };
+    subjects.into_iter().map(measure).collect()
+}
+
+/// Prints them as a table, the targets beside what was counted.
+pub(crate) fn print(counts: &[Count]) {
+    println!("| counted | instructions a call | target | allocations a call | target | what |");
+    println!("|---|--:|--:|--:|--:|---|");
+    let at_most = |target: Option<f64>| target.map_or("–".to_owned(), |most| format!("≤ {most}"));
+    for count in counts {
+        println!(
+            "| {} | {} | {} | {} | {} | {} |",
+            count.name,
+            count.instructions.map_or("–".to_owned(), |count| format!("{count:.0}")),
+            at_most(count.target.map(|target| target.instructions)),
+            count.allocations.map_or("–".to_owned(), allocations),
+            at_most(count.target.map(|target| target.allocations)),
+            count.what,
+        );
+    }
+}
+
+/// A single allocation in thousands of calls is to be seen.
+pub(crate) fn allocations(count: f64) -> String {
+    if count.fract() == 0.0 { format!("{count:.0}") } else { format!("{count:.5}") }
+}
+
+#[cfg(test)]
+impl Count {
+    /// Of what may take 1200 instructions and no allocation.
+    pub(crate) fn fake(instructions: Option<f64>, allocations: f64) -> Self {
+        let target = Some(Cost { instructions: 1200.0, allocations: 0.0 });
+        Self { name: "fake".to_owned(), what: "", instructions, allocations: Some(allocations), target }
+    }
 }
 
 #[cfg(test)]
@@ -173,6 +227,11 @@ mod tests {
         let text = "==7== Events    : Ir\n==7== Collected : 123456\n==7== \n==7== I   refs:      123,456\n";
         assert_eq!(collected(text).unwrap(), 123_456);
         assert!(collected("==7== no counts").is_err());
+    }
+
+    #[test]
+    fn few_allocations_are_not_none() {
+        assert_eq!([0.0, 2.0, 0.00005, 1.5].map(allocations), ["0", "2", "0.00005", "1.50000"]);
     }
 
     #[test]

@@ -1,0 +1,190 @@
+//! The figures that Tieline is held to, each beside its target: what a reader wants to see first.
+
+use std::fmt::Write;
+
+use crate::count::{self, Count};
+use crate::stats::{median, ratios};
+use crate::table::{Rounds, Row};
+use crate::targets::Target;
+
+/// What Tieline is to reach in a row, as a ratio to another target in the same round.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Goal {
+    /// Calls/s, as a part of those of `beside`.
+    Calls { beside: Target, least: f64 },
+    /// The median latency, as a multiple of that of `beside`.
+    P50 { beside: Target, most: f64 },
+}
+
+impl Goal {
+    /// What it is compared with.
+    pub(crate) const fn beside(self) -> Target {
+        match self {
+            Self::Calls { beside, .. } | Self::P50 { beside, .. } => beside,
+        }
+    }
+
+    fn is_met(self, ratio: f64) -> bool {
+        match self {
+            Self::Calls { least, .. } => ratio >= least,
+            Self::P50 { most, .. } => ratio <= most,
+        }
+    }
+
+    fn bound(self) -> String {
+        match self {
+            Self::Calls { least, .. } => format!("≥ {least:.2}"),
+            Self::P50 { most, .. } => format!("≤ {most:.2}"),
+        }
+    }
+
+    fn what(self) -> String {
+        match self {
+            Self::Calls { beside, .. } => format!("calls/s ÷ {}", beside.name()),
+            Self::P50 { beside, .. } => format!("p50 ÷ {}", beside.name()),
+        }
+    }
+
+    /// The ratio of each round of `target`; empty if it or what it is compared with is not in the row.
+    fn ratios(self, target: Target, row: &[Rounds]) -> Vec<f64> {
+        let figures = |target: Target| {
+            let rounds = row.iter().find(|rounds| rounds.target == target);
+            rounds.map_or_else(
+                Vec::new,
+                match self {
+                    Self::Calls { .. } => Rounds::calls,
+                    Self::P50 { .. } => Rounds::p50,
+                },
+            )
+        };
+        ratios(&figures(target), &figures(self.beside()))
+    }
+}
+
+/// Prints the table of verdicts.
+pub(crate) fn print(table: &[(Row, Vec<Rounds>)], counts: &[Count], rounds: u32) {
+    println!("| Tieline | figure | measured | range | tokio-echo's own | target | verdict |");
+    println!("|---|---|--:|--:|--:|--:|---|");
+    for (row, rounds) in table {
+        println!("| {} | {} |", row.label, of_ratio(row.goal, rounds).join(" | "));
+    }
+    for count in counts {
+        for line in of_count(count) {
+            println!("| {} | {} |", count.name, line.join(" | "));
+        }
+    }
+    println!();
+    println!(
+        "Ratios: tieline-tokio's, taken within a round; the median of the rounds, its range, and whether the median is on \
+         the right side of the target. Counts are exact."
+    );
+    if rounds == 1 {
+        println!("**One round: enough to see whether something broke, not to judge by.**");
+    }
+}
+
+/// Figure, measured, range, tokio-echo's, target, verdict.
+fn of_ratio(goal: Goal, row: &[Rounds]) -> [String; 6] {
+    let each = goal.ratios(Target::Tieline, row);
+    let by_hand =
+        if goal.beside() == Target::TokioEcho { Vec::new() } else { goal.ratios(Target::TokioEcho, row) };
+    let middle = |ratios: &[f64]| median(ratios).map_or("–".to_owned(), |ratio| format!("{ratio:.2}"));
+    let own = match range(&by_hand) {
+        Some(range) => format!("{} ({range})", middle(&by_hand)),
+        None => "–".to_owned(),
+    };
+    [
+        goal.what(),
+        middle(&each),
+        range(&each).unwrap_or_else(|| "–".to_owned()),
+        own,
+        goal.bound(),
+        verdict(goal, &each),
+    ]
+}
+
+fn range(ratios: &[f64]) -> Option<String> {
+    let least = ratios.iter().copied().reduce(f64::min)?;
+    let most = ratios.iter().copied().reduce(f64::max)?;
+    Some(format!("{least:.2}–{most:.2}"))
+}
+
+/// The median decides; rounds that disagree are told.
+fn verdict(goal: Goal, ratios: &[f64]) -> String {
+    let Some(median) = median(ratios) else { return "not carried".to_owned() };
+    let met = goal.is_met(median);
+    let mut verdict = if met { "met" } else { "**missed**" }.to_owned();
+    let others = ratios.iter().filter(|ratio| goal.is_met(**ratio) != met).count();
+    if others > 0 {
+        let how = if met { "missed" } else { "met" };
+        // Writing to a string does not fail.
+        let _ = write!(verdict, ", {how} in {others} of {} rounds", ratios.len());
+    }
+    verdict
+}
+
+/// A line for each count that has a target.
+fn of_count(count: &Count) -> Vec<[String; 6]> {
+    let Some(target) = count.target else { return Vec::new() };
+    let line = |figure: &str, measured: Option<(f64, String)>, most: f64| {
+        let verdict = match &measured {
+            None => "not counted",
+            Some((value, _)) if *value <= most => "met",
+            Some(_) => "**missed**",
+        };
+        let measured = measured.map_or_else(|| "–".to_owned(), |(_, text)| text);
+        let [none, exact] = ["–", "exact"].map(str::to_owned);
+        [figure.to_owned(), measured, exact, none, format!("≤ {most}"), verdict.to_owned()]
+    };
+    let instructions = count.instructions.map(|value| (value, format!("{value:.0}")));
+    let allocations = count.allocations.map(|value| (value, count::allocations(value)));
+    vec![
+        line("instructions a round trip", instructions, target.instructions),
+        line("allocations a round trip", allocations, target.allocations),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CALLS: Goal = Goal::Calls { beside: Target::TokioEcho, least: 0.85 };
+    const P50: Goal = Goal::P50 { beside: Target::Blocking, most: 1.10 };
+
+    #[test]
+    fn the_median_of_the_rounds_decides() {
+        assert_eq!(verdict(CALLS, &[0.9, 0.86, 0.85]), "met");
+        assert_eq!(verdict(CALLS, &[0.9, 0.86, 0.7]), "met, missed in 1 of 3 rounds");
+        assert_eq!(verdict(CALLS, &[0.9, 0.8, 0.7]), "**missed**, met in 1 of 3 rounds");
+        assert_eq!(verdict(P50, &[1.2, 1.3, 1.4]), "**missed**");
+        assert_eq!(verdict(P50, &[1.1]), "met");
+        assert_eq!(verdict(P50, &[]), "not carried");
+    }
+
+    #[test]
+    fn a_line_is_of_tieline_and_shows_what_by_hand_costs() {
+        let row = [
+            Rounds::fake(Target::Blocking, &[(1.0, 10.0), (1.0, 20.0), (1.0, 10.0)]),
+            Rounds::fake(Target::TokioEcho, &[(100.0, 11.0), (50.0, 22.0), (100.0, 12.0)]),
+            Rounds::fake(Target::Tieline, &[(90.0, 12.0), (45.0, 23.0), (70.0, 13.0)]),
+        ];
+        let p50 = ["p50 ÷ blocking", "1.20", "1.15–1.30", "1.10 (1.10–1.20)", "≤ 1.10", "**missed**"];
+        assert_eq!(of_ratio(P50, &row), p50);
+        let calls =
+            ["calls/s ÷ tokio-echo", "0.90", "0.70–0.90", "–", "≥ 0.85", "met, missed in 1 of 3 rounds"];
+        assert_eq!(of_ratio(CALLS, &row), calls);
+        let [_, measured, .., verdict] = of_ratio(CALLS, row.get(..2).unwrap_or_default());
+        assert_eq!((measured.as_str(), verdict.as_str()), ("–", "not carried"));
+    }
+
+    #[test]
+    fn what_is_not_counted_is_neither_met_nor_missed() {
+        let verdicts = |instructions, allocations| -> Vec<String> {
+            let lines = of_count(&Count::fake(instructions, allocations));
+            lines.into_iter().map(|[.., verdict]| verdict).collect()
+        };
+        assert_eq!(verdicts(Some(1200.0), 0.0), ["met", "met"]);
+        assert_eq!(verdicts(Some(1200.5), 0.00005), ["**missed**", "**missed**"]);
+        assert_eq!(verdicts(None, 0.0), ["not counted", "met"]);
+    }
+}

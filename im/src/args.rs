@@ -1,0 +1,302 @@
+//! The command line.
+
+use std::{ffi::OsString, time::Duration};
+
+use thiserror::Error;
+use tieline_core::wire::Escaped;
+
+use crate::name::Name;
+
+/// What `help` prints.
+pub const USAGE: &str = "\
+tieline-im: an instant-messaging node on Tieline
+
+tieline-im demo [--script] [--messages N]
+    Starts two nodes, logs alice in at one and bob at two, and sends messages both ways. Then you type.
+    With --script, or without a terminal, it sends N more each way (default 1000), checks them and exits.
+
+tieline-im node --id NAME [--listen HOST:PORT] [--peer NAME=HOST:PORT]... [--stop-at-eof]
+    A node. It prints `listening HOST:PORT` first; --listen is 127.0.0.1:0 by default, and port 0 is one that
+    the kernel chooses. Of two nodes one needs the other as a --peer. Ctrl-c stops it; with --stop-at-eof the
+    end of its standard input does, too.
+
+tieline-im chat --as NAME --node HOST:PORT [--timeout TIME]
+    A user. /to NAME TEXT sends, /who, /where NAME, /quit. TIME is how long a node has for an answer and a
+    message for its way, e.g. 500ms or 2s; default 5s.
+
+tieline-im help | --version
+";
+
+/// Something to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// `demo`
+    Demo {
+        /// Do not ask anybody to type.
+        script: bool,
+        /// Messages each way, after the first two.
+        messages: u32,
+    },
+    /// `node`
+    Node {
+        /// Its name.
+        id: Name,
+        /// Where it listens.
+        listen: String,
+        /// Nodes that it dials.
+        peers: Vec<(Name, String)>,
+        /// Whether the end of the standard input stops it.
+        stop_at_eof: bool,
+    },
+    /// `chat`
+    Chat {
+        /// The user.
+        user: Name,
+        /// The address of a node.
+        node: String,
+        /// How long to wait for anything.
+        timeout: Duration,
+    },
+    /// `help`
+    Help,
+    /// `--version`
+    Version,
+}
+
+/// A command line that makes no sense.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{0}; `tieline-im help` shows the usage")]
+pub struct UsageError(String);
+
+fn wrong<T>(what: String) -> Result<T, UsageError> {
+    Err(UsageError(what))
+}
+
+/// The arguments behind the command, taken one after the other.
+struct Rest {
+    command: &'static str,
+    args: std::vec::IntoIter<String>,
+}
+
+impl Rest {
+    /// The next option, and its value if it was given as `--option=value`.
+    fn option(&mut self) -> Option<(String, Option<String>)> {
+        let arg = self.args.next()?;
+        match arg.split_once('=') {
+            Some((option, value)) if arg.starts_with("--") => {
+                Some((option.to_owned(), Some(value.to_owned())))
+            }
+            _ => Some((arg, None)),
+        }
+    }
+
+    fn value(&mut self, option: &str, inline: Option<String>) -> Result<String, UsageError> {
+        match inline.or_else(|| self.args.next()) {
+            Some(value) if !value.is_empty() => Ok(value),
+            _ => wrong(format!("{option} wants a value")),
+        }
+    }
+
+    fn unknown<T>(&self, arg: &str) -> Result<T, UsageError> {
+        wrong(format!("`{}` does not know {:?}", self.command, Escaped(arg.as_bytes())))
+    }
+
+    fn name(&mut self, option: &str, inline: Option<String>) -> Result<Name, UsageError> {
+        let value = self.value(option, inline)?;
+        value.parse().or_else(|error| wrong(format!("{option}: {error}")))
+    }
+}
+
+/// Understands the arguments, without the program's name.
+///
+/// # Errors
+/// [`UsageError`] says which argument is wrong and how.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
+    let mut texts = Vec::new();
+    for arg in args {
+        match arg.into_string() {
+            Ok(text) => texts.push(text),
+            Err(raw) => return wrong(format!("{raw:?} is not UTF-8")),
+        }
+    }
+    let mut args = texts.into_iter();
+    let Some(command) = args.next() else { return wrong("say what to do: demo, node or chat".to_owned()) };
+    let command = match &*command {
+        "help" | "--help" | "-h" => return Ok(Command::Help),
+        "--version" | "-V" => return Ok(Command::Version),
+        "demo" => "demo",
+        "node" => "node",
+        "chat" => "chat",
+        other => {
+            return wrong(format!(
+                "there is no command {:?}: say demo, node or chat",
+                Escaped(other.as_bytes())
+            ));
+        }
+    };
+    if args.as_slice().iter().any(|arg| arg == "--help" || arg == "-h") {
+        return Ok(Command::Help);
+    }
+    let rest = Rest { command, args };
+    match command {
+        "demo" => demo(rest),
+        "node" => node(rest),
+        _ => chat(rest),
+    }
+}
+
+fn demo(mut rest: Rest) -> Result<Command, UsageError> {
+    let (mut script, mut messages) = (false, 1000);
+    while let Some((option, inline)) = rest.option() {
+        match (&*option, inline) {
+            ("--script", None) => script = true,
+            ("--messages", inline) => {
+                let value = rest.value("--messages", inline)?;
+                messages = match value.parse() {
+                    Ok(number @ 0..=100_000) => number,
+                    _ => return wrong(format!("--messages {value:?} is not a number up to 100000")),
+                };
+            }
+            _ => return rest.unknown(&option),
+        }
+    }
+    Ok(Command::Demo { script, messages })
+}
+
+fn node(mut rest: Rest) -> Result<Command, UsageError> {
+    let (mut id, mut listen, mut stop_at_eof) = (None, None, false);
+    let mut peers: Vec<(Name, String)> = Vec::new();
+    while let Some((option, inline)) = rest.option() {
+        match (&*option, inline) {
+            ("--id", inline) => id = Some(rest.name("--id", inline)?),
+            ("--listen", inline) => {
+                listen = Some(address("--listen", rest.value("--listen", inline)?, true)?);
+            }
+            ("--peer", inline) => peers.push(peer(&rest.value("--peer", inline)?)?),
+            ("--stop-at-eof", None) => stop_at_eof = true,
+            _ => return rest.unknown(&option),
+        }
+    }
+    let Some(id) = id else { return wrong("a node needs a name: --id NAME".to_owned()) };
+    for (index, (name, _)) in peers.iter().enumerate() {
+        if *name == id {
+            return wrong(format!("--peer {name} is this node itself"));
+        }
+        if peers.iter().take(index).any(|(other, _)| other == name) {
+            return wrong(format!("--peer {name} is given twice"));
+        }
+    }
+    let listen = listen.unwrap_or_else(|| "127.0.0.1:0".to_owned());
+    Ok(Command::Node { id, listen, peers, stop_at_eof })
+}
+
+fn chat(mut rest: Rest) -> Result<Command, UsageError> {
+    let (mut user, mut node, mut timeout) = (None, None, Duration::from_secs(5));
+    while let Some((option, inline)) = rest.option() {
+        match &*option {
+            "--as" => user = Some(rest.name("--as", inline)?),
+            "--node" => node = Some(address("--node", rest.value("--node", inline)?, false)?),
+            "--timeout" => timeout = time(&rest.value("--timeout", inline)?)?,
+            _ => return rest.unknown(&option),
+        }
+    }
+    let Some(user) = user else { return wrong("chat needs to know who you are: --as NAME".to_owned()) };
+    let Some(node) = node else {
+        return wrong("chat needs the address of a node: --node HOST:PORT".to_owned());
+    };
+    Ok(Command::Chat { user, node, timeout })
+}
+
+fn peer(value: &str) -> Result<(Name, String), UsageError> {
+    let Some((name, at)) = value.split_once('=') else {
+        return wrong(format!("--peer {:?} is not NAME=HOST:PORT", Escaped(value.as_bytes())));
+    };
+    let name = name.parse().or_else(|error| wrong(format!("--peer: {error}")))?;
+    Ok((name, address("--peer", at.to_owned(), false)?))
+}
+
+/// `HOST:PORT`. Whether there is such a host is found out when it is used.
+fn address(option: &str, value: String, may_be_0: bool) -> Result<String, UsageError> {
+    let parts = value.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+    match parts.and_then(|(_, port)| port.parse::<u16>().ok()) {
+        Some(0) if !may_be_0 => {
+            wrong(format!("{option} {value}: port 0 cannot be dialled; take what `listening` says"))
+        }
+        Some(_) if !value.chars().any(|c| c.is_whitespace() || c.is_control()) => Ok(value),
+        _ => wrong(format!("{option} {:?} is not HOST:PORT, e.g. 127.0.0.1:7001", Escaped(value.as_bytes()))),
+    }
+}
+
+/// `500ms` or `2s`, from 10 ms to a minute.
+fn time(value: &str) -> Result<Duration, UsageError> {
+    let number = |text: &str| text.parse::<u64>().ok();
+    let time = match (value.strip_suffix("ms"), value.strip_suffix('s')) {
+        (Some(text), _) => number(text).map(Duration::from_millis),
+        (None, Some(text)) => number(text).map(Duration::from_secs),
+        (None, None) => None,
+    };
+    match time {
+        Some(time) if (10..=60_000).contains(&time.as_millis()) => Ok(time),
+        _ => wrong(format!("--timeout {:?} is not a time from 10ms to 60s", Escaped(value.as_bytes()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn of(line: &str) -> Result<Command, UsageError> {
+        parse(line.split_whitespace().map(OsString::from))
+    }
+
+    #[test]
+    fn the_lines_of_the_tutorial_are_understood() {
+        let two = ("two".parse().unwrap(), "127.0.0.1:7002".to_owned());
+        let node = Command::Node {
+            id: "one".parse().unwrap(),
+            listen: "127.0.0.1:0".to_owned(),
+            peers: vec![two],
+            stop_at_eof: false,
+        };
+        assert_eq!(of("node --id one --listen 127.0.0.1:0 --peer two=127.0.0.1:7002"), Ok(node.clone()));
+        assert_eq!(of("node --id=one --peer=two=127.0.0.1:7002"), Ok(node));
+        let chat = Command::Chat {
+            user: "alice".parse().unwrap(),
+            node: "localhost:7001".to_owned(),
+            timeout: Duration::from_millis(500),
+        };
+        assert_eq!(of("chat --as alice --node localhost:7001 --timeout 500ms"), Ok(chat));
+        assert_eq!(of("demo"), Ok(Command::Demo { script: false, messages: 1000 }));
+        assert_eq!(of("demo --script --messages 5"), Ok(Command::Demo { script: true, messages: 5 }));
+        assert_eq!(of("node --help"), Ok(Command::Help));
+    }
+
+    #[test]
+    fn a_mistake_is_named_in_one_line() {
+        for (line, part) in [
+            ("", "say what to do"),
+            ("frobnicate", r#"no command "frobnicate""#),
+            ("demo --fast", r#"`demo` does not know "--fast""#),
+            ("demo --messages many", "not a number"),
+            ("node", "--id NAME"),
+            ("node --id", "--id wants a value"),
+            ("node --id tw/o=1", r#"the name "tw/o=1" is not 1 to 64"#),
+            ("node --id one --listen 7001", r#"--listen "7001" is not HOST:PORT"#),
+            ("node --id one --listen 127.0.0.1:99999", "is not HOST:PORT"),
+            ("node --id one --peer two", "is not NAME=HOST:PORT"),
+            ("node --id one --peer two=127.0.0.1:0", "port 0 cannot be dialled"),
+            ("node --id one --peer one=127.0.0.1:1", "this node itself"),
+            ("node --id one --peer two=h:1 --peer two=h:2", "given twice"),
+            ("chat --as alice", "--node HOST:PORT"),
+            ("chat --node h:1", "--as NAME"),
+            ("chat --as al\u{1b}ice --node h:1", "choose another"),
+            ("chat --as alice --node h:1 --timeout soon", "not a time"),
+            ("chat --as alice --node h:1 --timeout 0s", "not a time"),
+        ] {
+            let error = of(line).unwrap_err().to_string();
+            assert!(error.contains(part), "{line}: {error}");
+            assert!(!error.contains(['\n', '\u{1b}']) && error.ends_with("shows the usage"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! What the tests on real sockets share: bounded waits, and a peer that is nothing but octets.
+#![allow(dead_code)]
+
+use std::{future::Future, time::Duration};
+
+use tieline_tokio::{Client, Peer, Server};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+
+pub const CHECK_IN: u8 = 0x01;
+pub const CHECK_IN_ACK: u8 = 0x02;
+pub const HEARTBEAT: u8 = 0x03;
+pub const REQUEST: u8 = 0x05;
+pub const RESPONSE: u8 = 0x06;
+pub const ONE_WAY: u8 = 0x07;
+pub const CLOSE: u8 = 0x0E;
+
+/// Waits, but not for ever.
+pub async fn soon<F: Future>(what: &str, future: F) -> F::Output {
+    within(Duration::from_secs(10), what, future).await
+}
+
+pub async fn within<F: Future>(limit: Duration, what: &str, future: F) -> F::Output {
+    match timeout(limit, future).await {
+        Ok(output) => output,
+        Err(_) => panic!("{what}: not within {limit:?}"),
+    }
+}
+
+/// Waits until something that has no event of its own is so.
+pub async fn until(what: &str, mut so: impl FnMut() -> bool) {
+    soon(what, async {
+        while !so() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+}
+
+/// A server that echoes.
+pub async fn echo(address: &str) -> Server {
+    let server = Server::builder("node-2").method("t.T/Echo", |_cx, body| async move { Ok(body) });
+    server.listen(address).await.unwrap()
+}
+
+/// The one peer of a server.
+pub async fn only_peer(server: &Server) -> Peer {
+    until("somebody checks in", || !server.peers().is_empty()).await;
+    server.peers().remove(0)
+}
+
+pub async fn works(client: &Client) {
+    assert_eq!(soon("an echo", client.call("t.T/Echo", "x")).await.unwrap().payload, "x");
+}
+
+/// The same test in a process of its own, with another limit of descriptors. `true` in that process.
+pub fn alone(test: &str, descriptors: u32) -> bool {
+    if std::env::var_os("TIELINE_ALONE").is_some() {
+        return true;
+    }
+    let program = std::env::current_exe().unwrap();
+    let script = format!("ulimit -n {descriptors} && exec \"$0\" --exact {test} --nocapture");
+    let output = std::process::Command::new("sh")
+        .args(["-c", &script])
+        .arg(program)
+        .env("TIELINE_ALONE", "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("1 passed"), "{said}");
+    false
+}
+
+// ---- octets ---------------------------------------------------------------------------------------------------
+
+pub fn frame(kind: u8, status: u8, id: u64, body: &[u8]) -> Vec<u8> {
+    let mut octets = vec![0xBE, 0xA7, 1, kind, 0, status];
+    octets.extend(id.to_be_bytes());
+    octets.extend(u32::try_from(body.len()).unwrap().to_be_bytes());
+    octets.extend(body);
+    octets
+}
+
+fn varint(mut value: u64, into: &mut Vec<u8>) {
+    while value >= 0x80 {
+        into.push(value.to_le_bytes()[0] | 0x80);
+        value >>= 7;
+    }
+    into.push(value.to_le_bytes()[0]);
+}
+
+pub fn number(field: u64, value: u64, into: &mut Vec<u8>) {
+    varint(field << 3, into);
+    varint(value, into);
+}
+
+pub fn string(field: u64, value: &str, into: &mut Vec<u8>) {
+    varint(field << 3 | 2, into);
+    varint(value.len() as u64, into);
+    into.extend(value.as_bytes());
+}
+
+/// An envelope and a payload.
+pub fn body(envelope: &[u8], payload: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    varint(envelope.len() as u64, &mut body);
+    body.extend(envelope);
+    body.extend(payload);
+    body
+}
+
+/// A good check-in, or a good ack.
+pub fn hello(kind: u8, identifier: &str, interval: Duration) -> Vec<u8> {
+    let mut envelope = Vec::new();
+    string(1, identifier, &mut envelope);
+    number(2, u64::try_from(interval.as_millis()).unwrap(), &mut envelope);
+    number(8, 1000, &mut envelope);
+    frame(kind, 0, 0, &body(&envelope, b""))
+}
+
+/// A call by name.
+pub fn request(kind: u8, id: u64, method: &str, payload: &[u8]) -> Vec<u8> {
+    let mut envelope = Vec::new();
+    string(2, method, &mut envelope);
+    frame(kind, 0, id, &body(&envelope, payload))
+}
+
+pub struct Frame {
+    pub version: u8,
+    pub kind: u8,
+    pub status: u8,
+    pub id: u64,
+    pub body: Vec<u8>,
+}
+
+impl Frame {
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+/// A peer that does what the test says, and nothing by itself.
+pub struct Raw {
+    pub stream: TcpStream,
+}
+
+impl Raw {
+    pub async fn connect(address: &str) -> Self {
+        Self { stream: TcpStream::connect(address).await.unwrap() }
+    }
+
+    pub async fn accept(listener: &TcpListener) -> Self {
+        Self { stream: soon("a connection", listener.accept()).await.unwrap().0 }
+    }
+
+    pub async fn send(&mut self, octets: &[u8]) {
+        soon("to be taken", self.stream.write_all(octets)).await.unwrap();
+    }
+
+    /// The next frame; nothing at the end of the stream, whatever kind of end it is.
+    pub async fn frame(&mut self) -> Option<Frame> {
+        soon("a frame", async {
+            let mut head = [0; 18];
+            self.stream.read_exact(&mut head).await.ok()?;
+            let mut body = vec![0; u32::from_be_bytes(head[14..].try_into().unwrap()) as usize];
+            self.stream.read_exact(&mut body).await.ok()?;
+            let id = u64::from_be_bytes(head[6..14].try_into().unwrap());
+            Some(Frame { version: head[2], kind: head[3], status: head[5], id, body })
+        })
+        .await
+    }
+
+    /// The next frame of this type; others are passed over.
+    pub async fn next(&mut self, kind: u8) -> Frame {
+        loop {
+            let frame = self.frame().await.unwrap_or_else(|| panic!("the end instead of a frame of type {kind}"));
+            if frame.kind == kind {
+                return frame;
+            }
+        }
+    }
+
+    /// Everything up to the end of the stream.
+    pub async fn rest(&mut self) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        while let Some(frame) = self.frame().await {
+            frames.push(frame);
+        }
+        frames
+    }
+
+    /// Checks in as a client.
+    pub async fn check_in(address: &str, identifier: &str, interval: Duration) -> Self {
+        let mut raw = Self::connect(address).await;
+        raw.send(&hello(CHECK_IN, identifier, interval)).await;
+        assert_eq!(raw.next(CHECK_IN_ACK).await.status, 0);
+        raw
+    }
+
+    /// Takes a client's check-in.
+    pub async fn welcome(listener: &TcpListener, interval: Duration) -> Self {
+        let mut raw = Self::accept(listener).await;
+        raw.next(CHECK_IN).await;
+        raw.send(&hello(CHECK_IN_ACK, "raw", interval)).await;
+        raw
+    }
+
+    /// Ends with a reset instead of an end of the stream.
+    pub fn reset(self) {
+        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+}
+
+/// A listener and its address.
+pub async fn listener() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    (listener, address)
+}
