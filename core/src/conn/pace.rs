@@ -57,7 +57,8 @@ impl Pace {
         let next = self.until.saturating_add(self.quarter);
         self.until = if next > now { next } else { now.saturating_add(self.quarter) };
         let window = self.quarter.saturating_mul(QUARTERS as u64);
-        moved < window.saturating_mul(OCTETS_PER_SECOND) / SECOND
+        // A second's worth is granted: pieces that come once a second need not come before the window is judged.
+        moved.saturating_add(OCTETS_PER_SECOND) < window.saturating_mul(OCTETS_PER_SECOND) / SECOND
     }
 }
 
@@ -78,7 +79,7 @@ mod tests {
     #[test]
     fn a_peer_at_the_rate_passes_and_one_below_it_does_not() {
         assert_eq!(run(Pace::start(0, WINDOW), |_| 2048), None);
-        assert_eq!(run(Pace::start(0, WINDOW), |_| 2000), Some(4));
+        assert_eq!(run(Pace::start(0, WINDOW), |_| 1700), Some(4));
         assert_eq!(run(Pace::start(0, WINDOW), |_| 0), Some(4));
     }
 

@@ -1,5 +1,5 @@
 //! What the tests on real sockets share: bounded waits, and a peer that is nothing but octets.
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)]
 
 use std::{future::Future, time::Duration};
 

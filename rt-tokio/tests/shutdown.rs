@@ -1,0 +1,280 @@
+//! Servers that stop: in peace, in haste, and with the ground taken from under them.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod support;
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use support::{echo, only_peer, soon, until, works};
+use tieline_tokio::{By, CallError, Client, Ran, Server, Status};
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::Notify,
+    task::JoinSet,
+};
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shutdown_under_load_loses_nothing_that_was_accepted() {
+    let ran = Arc::new(Mutex::new(BTreeSet::new()));
+    let log = Arc::clone(&ran);
+    let server = Server::builder("node-2")
+        .method("t.T/Run", move |_cx, body| {
+            let log = Arc::clone(&log);
+            async move {
+                let number = u32::from_be_bytes(body[..4].try_into().unwrap());
+                assert!(log.lock().unwrap().insert(number), "{number} ran twice");
+                if number % 3 == 0 {
+                    tokio::task::yield_now().await;
+                }
+                if number % 7 == 0 {
+                    tokio::time::sleep(5 * MS).await;
+                }
+                Ok(body)
+            }
+        })
+        .listen("127.0.0.1:0")
+        .await
+        .unwrap();
+    let numbers = Arc::new(AtomicU32::new(0));
+    let good = Arc::new(AtomicUsize::new(0));
+    let mut callers = JoinSet::new();
+    for name in ["a", "b"] {
+        let client = Client::builder(name).connect(server.address()).await.unwrap();
+        for _ in 0..32 {
+            let (client, numbers, good, ran) =
+                (client.clone(), Arc::clone(&numbers), Arc::clone(&good), Arc::clone(&ran));
+            callers.spawn(async move {
+                loop {
+                    let number = numbers.fetch_add(1, Ordering::Relaxed);
+                    let mut body = number.to_be_bytes().to_vec();
+                    body.resize(if number % 5 == 0 { 20_000 } else { 40 }, 0);
+                    match client.call("t.T/Run", body.clone()).await {
+                        Ok(answer) => {
+                            assert_eq!(answer.payload, body);
+                            good.fetch_add(1, Ordering::Relaxed);
+                        }
+                        Err(error) => {
+                            assert_eq!(error.ran(), Ran::No, "{number}: {error}");
+                            assert!(!ran.lock().unwrap().contains(&number), "{number} ran: {error}");
+                            return;
+                        }
+                    }
+                }
+            });
+        }
+    }
+    until("there is load", || good.load(Ordering::Relaxed) > 500).await;
+    let begun = Instant::now();
+    soon("the shutdown", server.shutdown(5 * SECOND)).await;
+    assert!(begun.elapsed() < 5 * SECOND, "it ends when the calls have, not after the grace: {:?}", begun.elapsed());
+    while let Some(caller) = soon("the callers end", callers.join_next()).await {
+        caller.unwrap();
+    }
+    assert_eq!(ran.lock().unwrap().len(), good.load(Ordering::Relaxed), "whatever ran was answered");
+}
+
+/// A server with a method that waits to be released, and one that ends at once.
+async fn waiting() -> (Server, Arc<Notify>, Arc<Notify>) {
+    let (begun, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (begin, wait) = (Arc::clone(&begun), Arc::clone(&release));
+    let server = Server::builder("node-2")
+        .method("t.T/Wait", move |_cx, body| {
+            let (begin, wait) = (Arc::clone(&begin), Arc::clone(&wait));
+            async move {
+                begin.notify_one();
+                wait.notified().await;
+                Ok(body)
+            }
+        })
+        .method("t.T/Echo", |_cx, body| async move { Ok(body) })
+        .listen("127.0.0.1:0")
+        .await
+        .unwrap();
+    (server, begun, release)
+}
+
+fn open_call(client: &Client) -> tokio::task::JoinHandle<Result<bytes::Bytes, CallError>> {
+    let client = client.clone();
+    tokio::spawn(async move { client.call("t.T/Wait", "slow").no_timeout().await.map(|answer| answer.payload) })
+}
+
+#[tokio::test]
+async fn new_calls_during_a_drain_did_not_run() {
+    let (server, begun, release) = waiting().await;
+    let client = Client::connect(server.address()).await.unwrap();
+    let peer = client.peer().unwrap();
+    let there = only_peer(&server).await;
+    let open = open_call(&client);
+    soon("the call runs", begun.notified()).await;
+    let shutdown = tokio::spawn(server.shutdown(10 * SECOND));
+    // The first may cross the DRAIN and be refused there; when the client has read it nothing is sent any more.
+    let mut refused = BTreeSet::new();
+    soon("the drain is known", async {
+        while !refused.contains(&Status::NOT_SENT.0) {
+            match peer.call("t.T/Echo", "x").await {
+                Ok(_) => assert!(refused.is_empty(), "refused once, and then served"),
+                Err(error) => {
+                    assert_eq!(error.ran(), Ran::No, "{error}");
+                    assert!([Status::DRAINING, Status::NOT_SENT].contains(&error.status()), "{error}");
+                    refused.insert(error.status().0);
+                }
+            }
+        }
+    })
+    .await;
+    let from_here = there.call("t.T/Echo", "x").await.unwrap_err();
+    assert_eq!(from_here.ran(), Ran::No, "who drains begins nothing either: {from_here}");
+    release.notify_one();
+    assert_eq!(soon("the open call", open).await.unwrap().unwrap(), "slow");
+    soon("the shutdown", shutdown).await.unwrap();
+    let closed = soon("the end", peer.closed()).await;
+    assert_eq!((closed.by, closed.status), (By::Peer, Status::GOING_AWAY));
+}
+
+#[tokio::test]
+async fn handlers_that_outlive_the_grace_are_interrupted() {
+    let (server, begun, release) = waiting().await;
+    let address = server.address().to_owned();
+    let client = Client::connect(&address).await.unwrap();
+    let open = open_call(&client);
+    soon("the call runs", begun.notified()).await;
+    let begin = Instant::now();
+    soon("the shutdown", server.shutdown(200 * MS)).await;
+    assert!((200 * MS..2 * SECOND).contains(&begin.elapsed()), "{:?}", begin.elapsed());
+    let error = soon("the call ends", open).await.unwrap().unwrap_err();
+    assert_eq!(error.status(), Status::INTERRUPTED, "{error}");
+    assert_ne!(error.ran(), Ran::No);
+    until("the handler is stopped", || Arc::strong_count(&release) == 1).await;
+    // The address is free.
+    drop(echo(&address).await);
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_take_its_answer_does_not_hold_the_shutdown_up() {
+    let server = Server::builder("node-2")
+        .method("t.T/Much", |_cx, _body| async { Ok(vec![7; 60_000]) })
+        .listen("127.0.0.1:0")
+        .await
+        .unwrap();
+    let mut raw = support::Raw::check_in(server.address(), "raw", 10 * SECOND).await;
+    for call in 0..200 {
+        raw.send(&support::request(support::REQUEST, call * 2 + 1, "t.T/Much", b"")).await;
+    }
+    let begin = Instant::now();
+    soon("the shutdown", server.shutdown(100 * MS)).await;
+    assert!(begin.elapsed() < 8 * SECOND, "{:?}", begin.elapsed());
+}
+
+#[tokio::test]
+async fn dropping_a_server_ends_its_calls_and_frees_its_address() {
+    let (server, begun, _release) = waiting().await;
+    let address = server.address().to_owned();
+    let client = Client::builder("a").backoff(5 * MS).connect(&address).await.unwrap();
+    let peer = client.peer().unwrap();
+    let open = open_call(&client);
+    soon("the call runs", begun.notified()).await;
+    drop(server);
+    let error = soon("the call ends", open).await.unwrap().unwrap_err();
+    assert_eq!(error.status(), Status::INTERRUPTED, "{error}");
+    let closed = soon("the end", peer.closed()).await;
+    assert_eq!((closed.by, closed.status), (By::Peer, Status::GOING_AWAY));
+    let again = soon("the address is free", async {
+        loop {
+            let again = Server::builder("b").method("t.T/Echo", |_cx, body| async move { Ok(body) });
+            match again.listen(&address).await {
+                Ok(again) => break again,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    })
+    .await;
+    soon("the client is there again", client.ready()).await.unwrap();
+    works(&client).await;
+    drop(again);
+}
+
+fn runtimes() -> [Runtime; 2] {
+    let one = Builder::new_current_thread().enable_all().build().unwrap();
+    let many = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    [one, many]
+}
+
+/// Runs `here` on a thread of its own in `runtime` until it is told to stop, then drops the runtime.
+fn ground<T: Send + 'static>(
+    runtime: Runtime,
+    here: impl Future<Output = T> + Send + 'static,
+) -> (T, impl FnOnce()) {
+    let (out, made) = std::sync::mpsc::channel();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        runtime.block_on(async move {
+            let made = here.await;
+            assert!(out.send(made).is_ok());
+            let _ = stopped.await;
+        });
+        drop(runtime);
+    });
+    let made = made.recv().unwrap();
+    (made, move || {
+        stop.send(()).unwrap();
+        thread.join().unwrap();
+    })
+}
+
+#[tokio::test]
+async fn a_runtime_that_is_dropped_under_a_server_leaves_no_caller_hanging() {
+    for runtime in runtimes() {
+        let ((server, begun, _release), drop_it) = ground(runtime, waiting());
+        let client = Client::connect(server.address()).await.unwrap();
+        let calls: Vec<_> = (0..20).map(|_| open_call(&client)).collect();
+        soon("they run", begun.notified()).await;
+        let there = only_peer(&server).await;
+        drop_it();
+        for call in calls {
+            let error = soon("every call ends", call).await.unwrap().unwrap_err();
+            assert_ne!(error.status(), Status::TIMEOUT, "{error}");
+        }
+        // What is left of the server outside of its runtime ends as well.
+        soon("its connections are over", there.closed()).await;
+        assert!(there.call("t.T/Echo", "x").await.is_err());
+        soon("so is its shutdown", server.shutdown(60 * SECOND)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_runtime_that_is_dropped_under_a_client_leaves_no_caller_hanging() {
+    for runtime in runtimes() {
+        let (server, begun, _release) = waiting().await;
+        let address = server.address().to_owned();
+        let at = address.clone();
+        let both = async move {
+            let lazy = Client::builder("b").connect_lazily("127.0.0.1:1").unwrap();
+            (Client::connect(&at).await.unwrap(), lazy)
+        };
+        let ((client, lazy), drop_it) = tokio::task::spawn_blocking(|| ground(runtime, both)).await.unwrap();
+        // These tasks are of another runtime than the connection.
+        let calls: Vec<_> = (0..20).map(|_| open_call(&client)).collect();
+        soon("they run", begun.notified()).await;
+        let waiting = tokio::spawn(async move { lazy.ready().await.map(|_| ()) });
+        tokio::task::spawn_blocking(drop_it).await.unwrap();
+        for call in calls {
+            let error = soon("every call ends", call).await.unwrap().unwrap_err();
+            assert_eq!((error.status(), error.ran()), (Status::CONNECTION_LOST, Ran::Maybe), "{error}");
+        }
+        assert_eq!(client.call("t.T/Echo", "x").await.unwrap_err().ran(), Ran::No);
+        assert!(soon("nobody waits for a connection", client.ready()).await.is_err());
+        assert!(soon("nor from the start", waiting).await.unwrap().is_err());
+        soon("it closes", client.close()).await;
+        soon("the server is rid of it", server.shutdown(SECOND)).await;
+    }
+}
