@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
 use criterion::{BatchSize, Criterion, Throughput};
-use tieline_benches::pair::{Pair, client_config, server_config};
+use tieline_benches::{OneWays, Pair, client_config, server_config};
 use tieline_core::Instant;
 use tieline_core::conn::{Config, Connection, Event, Outbox, Side};
 
@@ -33,9 +33,9 @@ fn calls(c: &mut Criterion) {
     for batch in [1, 128] {
         let mut group = c.benchmark_group("connection/one_way");
         group.throughput(Throughput::Elements(batch.into()));
-        let mut pair = Pair::start().expect(WRONG);
+        let mut pair = OneWays::start().expect(WRONG);
         group.bench_function(format!("batches_of_{batch}"), |b| {
-            b.iter(|| pair.one_ways(black_box(batch)).expect(WRONG));
+            b.iter(|| pair.send(black_box(batch)).expect(WRONG));
         });
         group.finish();
     }

@@ -188,7 +188,7 @@ fn measure(subjects: impl IntoIterator<Item = Subject>) -> Result<Vec<Count>> {
 pub(crate) fn print(counts: &[Count]) {
     println!("| counted | instructions a call | target | allocations a call | target | what |");
     println!("|---|--:|--:|--:|--:|---|");
-    let at_most = |target: Option<f64>| target.map_or("–".to_owned(), |most| format!("≤ {most}"));
+    let at_most = |target: Option<f64>| target.map_or("–".to_owned(), bound);
     for count in counts {
         println!(
             "| {} | {} | {} | {} | {} | {} |",
@@ -200,6 +200,11 @@ pub(crate) fn print(counts: &[Count]) {
             count.what,
         );
     }
+}
+
+/// How a target of at most so much is written.
+pub(crate) fn bound(most: f64) -> String {
+    if most == 0.0 { "0".to_owned() } else { format!("≤ {most}") }
 }
 
 /// A single allocation in thousands of calls is to be seen.

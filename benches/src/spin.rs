@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::hint::black_box;
 
-use tieline_benches::pair::Pair;
+use tieline_benches::Pair;
 
 use crate::error::{Context, Failure, Result};
 use crate::frame::{self, Kind};

@@ -134,7 +134,7 @@ fn of_count(count: &Count) -> Vec<[String; 6]> {
         };
         let measured = measured.map_or_else(|| "–".to_owned(), |(_, text)| text);
         let [none, exact] = ["–", "exact"].map(str::to_owned);
-        [figure.to_owned(), measured, exact, none, format!("≤ {most}"), verdict.to_owned()]
+        [figure.to_owned(), measured, exact, none, count::bound(most), verdict.to_owned()]
     };
     let instructions = count.instructions.map(|value| (value, format!("{value:.0}")));
     let allocations = count.allocations.map(|value| (value, count::allocations(value)));

@@ -29,9 +29,12 @@ use crate::{
 };
 
 /// Events that are fetched under one lock, so that nobody waits long for it.
-const EVENTS: usize = 64;
-/// How often events are fetched before what they led to is written.
-const FETCHES: usize = 16;
+const EVENTS: usize = 32;
+/// Callers that are woken together.
+const WAKERS: usize = 256;
+/// Octets of answers that are written together while there is more to answer: a quarter of what was read, within these.
+const LEAST_PIECE: usize = 2 * 1024;
+const MOST_PIECE: usize = 64 * 1024;
 /// Turns before other tasks of the runtime get theirs.
 const TURNS: usize = 16;
 
@@ -55,6 +58,8 @@ pub(crate) struct Driver<I, T> {
     broken: Option<Disconnect>,
     /// Nothing more can be read. After a write that failed there may be: why the peer closed.
     deaf: bool,
+    /// Octets that the last read brought.
+    came: usize,
     /// Nothing more can be written. After the end of what comes in there may be: why this side closed.
     mute: bool,
     write_shut: bool,
@@ -105,6 +110,7 @@ impl<I: Io, T: Time> Driver<I, T> {
             sent: 0,
             broken: None,
             deaf: false,
+            came: 0,
             mute: false,
             write_shut: false,
             wakers: Vec::new(),
@@ -125,8 +131,10 @@ impl<I: Io, T: Time> Driver<I, T> {
         state.awake = true;
         let moved = read || self.sent > 0;
         self.feed(&mut state, now);
-        // A batch is decoded whole before anything is written, but the lock is let go of now and then.
-        for _ in 0..FETCHES {
+        // A large batch is answered in pieces, so that the peer has something to do while this end goes on; a piece is
+        // large enough to be worth its system call.
+        let piece = (self.came / 4).clamp(LEAST_PIECE, MOST_PIECE);
+        loop {
             let more = self.fetch(&mut state, now);
             if more || !self.requests.is_empty() {
                 drop(state);
@@ -136,11 +144,11 @@ impl<I: Io, T: Time> Driver<I, T> {
                     answer(&mut state.conn, now, call, outcome);
                 }
             }
-            if !more {
+            state.conn.poll_transmit(now, &mut self.outbox);
+            if !more || self.outbox.remaining() >= piece || self.wakers.len() >= WAKERS {
                 break;
             }
         }
-        state.conn.poll_transmit(now, &mut self.outbox);
         self.next = state.conn.next();
         // With a new buffer the transport must be asked again before anything is waited for.
         let lent = self.next.read && self.buffer.is_none();
@@ -189,7 +197,10 @@ impl<I: Io, T: Time> Driver<I, T> {
         }
         let Some(buffer) = &mut self.buffer else { return false };
         let end = match self.io.poll_read(cx, buffer) {
-            Poll::Ready(Ok(octets)) if octets > 0 => return true,
+            Poll::Ready(Ok(octets)) if octets > 0 => {
+                self.came = octets;
+                return true;
+            }
             Poll::Pending if self.broken.is_none() => return false,
             Poll::Pending => Disconnect::Eof,
             Poll::Ready(Ok(_)) => Disconnect::Eof,

@@ -35,13 +35,23 @@ impl Stop {
         }
     }
 
-    fn is_stopped(&self, waker: &Waker) -> bool {
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    /// Leaves a waker; whether it is too late for that.
+    fn wait(&self, waker: &Waker) -> bool {
         let mut known = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
         if known.as_ref().is_none_or(|known| !known.will_wake(waker)) {
             *known = Some(waker.clone());
         }
         drop(known);
-        self.stopped.load(Ordering::Acquire)
+        self.is_stopped()
+    }
+
+    /// Takes the waker back: it would keep the memory of a task that has ended.
+    fn forget(&self) {
+        drop(self.waker.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 
@@ -50,6 +60,8 @@ impl Stop {
 pub(crate) struct Task {
     future: Option<BoxFuture<Result<Bytes, Error>>>,
     stop: Arc<Stop>,
+    /// It has left a waker there.
+    waits: bool,
     link: Arc<Link>,
     call: Served,
 }
@@ -61,13 +73,16 @@ impl Task {
         link: Arc<Link>,
         call: Served,
     ) -> Self {
-        Self { future: Some(future), stop, link, call }
+        Self { future: Some(future), stop, waits: false, link, call }
     }
 
     fn finish(&mut self, outcome: Option<Outcome>) {
         let future = self.future.take();
         // A destructor that panics must not cost the call's place.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(future)));
+        if std::mem::take(&mut self.waits) {
+            self.stop.forget();
+        }
         let mut entered = self.link.enter();
         let state = &mut *entered.state;
         match outcome {
@@ -84,12 +99,19 @@ impl Future for Task {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
         let Some(future) = &mut this.future else { return Poll::Ready(()) };
-        if this.stop.is_stopped(cx.waker()) {
+        if this.stop.is_stopped() {
             this.finish(None);
             return Poll::Ready(());
         }
         match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Pending) => {
+                this.waits = true;
+                if !this.stop.wait(cx.waker()) {
+                    return Poll::Pending;
+                }
+                this.finish(None);
+                Poll::Ready(())
+            }
             Ok(Poll::Ready(result)) => {
                 this.finish(Some(Outcome::Answer(result)));
                 Poll::Ready(())

@@ -111,6 +111,8 @@ impl Listener for TcpListener {
     }
 
     fn local_address(&self) -> String {
-        self.listener.local_addr().map_or_else(|_| "an unknown address".to_owned(), |address| address.to_string())
+        self.listener
+            .local_addr()
+            .map_or_else(|_| "an unknown address".to_owned(), |address| address.to_string())
     }
 }

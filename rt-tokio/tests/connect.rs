@@ -12,8 +12,8 @@ use std::{
 };
 
 use support::{
-    CHECK_IN, CHECK_IN_ACK, CLOSE, REQUEST, RESPONSE, Raw, body, echo, frame, hello, listener, only_peer, request,
-    soon, works,
+    CHECK_IN, CHECK_IN_ACK, CLOSE, REQUEST, RESPONSE, Raw, body, echo, frame, hello, listener, only_peer,
+    request, soon, works,
 };
 use tieline_tokio::{By, Client, Closed, ConnectError, ListenError, Ran, Server, Status};
 use tokio::io::AsyncWriteExt;
@@ -21,9 +21,9 @@ use tokio::io::AsyncWriteExt;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// How a connection that failed at check-in ended, and the whole message.
-async fn failure(client: tieline_tokio::ConnectError) -> (Closed, String) {
-    let message = client.to_string();
-    match client {
+async fn failure(error: ConnectError) -> (Closed, String) {
+    let message = error.to_string();
+    match error {
         ConnectError::CheckIn { closed, .. } => (closed, message),
         other => panic!("somebody answered, but: {other:?}"),
     }
@@ -164,7 +164,11 @@ async fn an_ack_that_is_cut_anywhere_is_one_clear_error() {
                 cut(raw, how).await;
             });
             let (closed, message) = failure(result.unwrap_err()).await;
-            assert_eq!((closed.by, closed.status), (By::Transport, Status::CONNECTION_LOST), "{octets} {how:?}");
+            assert_eq!(
+                (closed.by, closed.status),
+                (By::Transport, Status::CONNECTION_LOST),
+                "{octets} {how:?}"
+            );
             assert!(message.contains(&address), "{message}");
             if matches!(how, Cut::Close) {
                 assert_eq!(message.contains("inside a frame"), octets > 0, "{octets}: {message}");
@@ -208,7 +212,11 @@ async fn an_answer_that_is_cut_anywhere_ends_the_call_as_lost() {
                 cut(raw, how).await;
             });
             let error = answer.unwrap_err();
-            assert_eq!((error.status(), error.ran()), (Status::CONNECTION_LOST, Ran::Maybe), "{octets} {error}");
+            assert_eq!(
+                (error.status(), error.ran()),
+                (Status::CONNECTION_LOST, Ran::Maybe),
+                "{octets} {error}"
+            );
             assert!(error.to_string().starts_with(&format!("raw ({address})")), "{error}");
             let closed = soon("the end", peer.closed()).await;
             assert_eq!(closed.by, By::Transport, "{octets} {how:?}");
@@ -238,7 +246,11 @@ async fn a_call_that_is_cut_anywhere_does_not_run() {
             raw.send(&call[..octets]).await;
             cut(raw, how).await;
             let closed = soon("the end", peer.closed()).await;
-            assert_eq!((closed.by, closed.status), (By::Transport, Status::CONNECTION_LOST), "{octets} {how:?}");
+            assert_eq!(
+                (closed.by, closed.status),
+                (By::Transport, Status::CONNECTION_LOST),
+                "{octets} {how:?}"
+            );
             soon("it is forgotten", async {
                 while !server.peers().is_empty() {
                     tokio::task::yield_now().await;

@@ -9,8 +9,8 @@ use std::{
 };
 
 use support::{
-    CHECK_IN, CHECK_IN_ACK, CLOSE, HEARTBEAT, ONE_WAY, Raw, body, echo, frame, listener, number, only_peer, soon,
-    string, until, works,
+    CHECK_IN, CHECK_IN_ACK, CLOSE, HEARTBEAT, ONE_WAY, Raw, body, echo, frame, listener, number, only_peer,
+    soon, string, until, works,
 };
 use tieline_tokio::{By, Client, Ran, Server, Status};
 use tokio::sync::Notify;
@@ -30,7 +30,10 @@ async fn a_client_comes_back_by_itself_when_another_process_takes_the_port() {
     until("it tries again and again", || client.attempts() >= 4).await;
     let error = client.call("t.T/Echo", "x").await.unwrap_err();
     assert_eq!((error.status(), error.ran()), (Status::NO_ENDPOINT, Ran::No), "{error}");
-    assert!(error.to_string().contains("refused") && error.to_string().contains("dialling again in"), "{error}");
+    assert!(
+        error.to_string().contains("refused") && error.to_string().contains("dialling again in"),
+        "{error}"
+    );
     assert!(client.peer().is_none() && !client.trouble().is_empty());
 
     let server = echo(&address).await;
@@ -176,17 +179,15 @@ async fn dropping_the_last_client_closes_in_peace() {
 #[tokio::test]
 async fn closing_sends_what_was_sent_before_and_waits_for_it() {
     const COUNT: usize = 60;
-    let socket = tokio::net::TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(16 << 10).unwrap();
-    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let listener = socket.listen(8).unwrap();
-    let address = listener.local_addr().unwrap().to_string();
+    let (listener, address) = support::narrow();
     let (client, mut raw) = tokio::join!(Client::connect(&address), Raw::welcome(&listener, 10 * SECOND));
     let client = client.unwrap();
     let mut sent = tokio::task::JoinSet::new();
     for number in 0..COUNT {
         let client = client.clone();
-        sent.spawn(async move { client.one_way("t.T/Tell", vec![u8::try_from(number).unwrap(); 60_000]).await });
+        sent.spawn(
+            async move { client.one_way("t.T/Tell", vec![u8::try_from(number).unwrap(); 60_000]).await },
+        );
     }
     // Each of them has been polled once, and so is on its way, when this is.
     tokio::task::yield_now().await;

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use support::{echo, only_peer, soon, until, works};
+use support::{REQUEST, Raw, echo, only_peer, request, soon, until, works};
 use tieline_tokio::{By, CallError, Client, Ran, Server, Status};
 use tokio::{
     runtime::{Builder, Runtime},
@@ -76,7 +76,11 @@ async fn a_shutdown_under_load_loses_nothing_that_was_accepted() {
     until("there is load", || good.load(Ordering::Relaxed) > 500).await;
     let begun = Instant::now();
     soon("the shutdown", server.shutdown(5 * SECOND)).await;
-    assert!(begun.elapsed() < 5 * SECOND, "it ends when the calls have, not after the grace: {:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < 5 * SECOND,
+        "it ends when the calls have, not after the grace: {:?}",
+        begun.elapsed()
+    );
     while let Some(caller) = soon("the callers end", callers.join_next()).await {
         caller.unwrap();
     }
@@ -105,7 +109,9 @@ async fn waiting() -> (Server, Arc<Notify>, Arc<Notify>) {
 
 fn open_call(client: &Client) -> tokio::task::JoinHandle<Result<bytes::Bytes, CallError>> {
     let client = client.clone();
-    tokio::spawn(async move { client.call("t.T/Wait", "slow").no_timeout().await.map(|answer| answer.payload) })
+    tokio::spawn(
+        async move { client.call("t.T/Wait", "slow").no_timeout().await.map(|answer| answer.payload) },
+    )
 }
 
 #[tokio::test]
@@ -201,6 +207,105 @@ async fn dropping_a_server_ends_its_calls_and_frees_its_address() {
     soon("the client is there again", client.ready()).await.unwrap();
     works(&client).await;
     drop(again);
+}
+
+#[tokio::test]
+async fn a_process_may_end_when_its_shutdown_or_its_close_has() {
+    const COUNT: u64 = 40;
+    for server_side in [true, false] {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let (listener, at) = support::narrow();
+        let (mut raw, end) = if server_side {
+            drop(listener);
+            let serving = async {
+                let server = Server::builder("node-2")
+                    .method("t.T/Much", |_cx, _body| async { Ok(vec![7; 60_000]) })
+                    .serve_on(support::narrow().0.into())
+                    .unwrap();
+                let address = server.address().to_owned();
+                (server, address)
+            };
+            let ((server, address), drop_it) = ground(runtime, serving);
+            let mut raw = Raw::check_in(&address, "raw", 10 * SECOND).await;
+            for call in 0..COUNT {
+                raw.send(&request(REQUEST, call * 2 + 1, "t.T/Much", b"")).await;
+            }
+            until("all of them have run", || {
+                server.peers().first().is_some_and(|peer| peer.stats().calls_in == COUNT)
+            })
+            .await;
+            (
+                raw,
+                tokio::spawn(async move {
+                    server.shutdown(5 * SECOND).await;
+                    drop_it();
+                }),
+            )
+        } else {
+            let connecting = async move { Client::connect(&at).await.unwrap() };
+            let accepting = std::thread::spawn(move || ground(runtime, connecting));
+            let raw = Raw::welcome(&listener, 10 * SECOND).await;
+            let (client, drop_it) = accepting.join().unwrap();
+            let mut sent = JoinSet::new();
+            for _ in 0..COUNT {
+                let client = client.clone();
+                sent.spawn(async move { client.one_way("t.T/Tell", vec![7; 60_000]).await });
+            }
+            tokio::task::yield_now().await;
+            tokio::task::yield_now().await;
+            (
+                raw,
+                tokio::spawn(async move {
+                    client.close().await;
+                    drop_it();
+                }),
+            )
+        };
+        // Slowly, so that the last of it is still on its way when the rest has been read.
+        let (mut octets, mut buffer) = (Vec::new(), vec![0; 50_000]);
+        soon("everything", async {
+            loop {
+                let count = tokio::io::AsyncReadExt::read(&mut raw.stream, &mut buffer).await.unwrap();
+                if count == 0 {
+                    break;
+                }
+                octets.extend_from_slice(&buffer[..count]);
+                tokio::time::sleep(MS).await;
+            }
+        })
+        .await;
+        let large = octets.chunk_by(|a, b| a == b).filter(|run| run.len() >= 60_000).count();
+        assert_eq!(large as u64, COUNT, "server side: {server_side}");
+        let close = octets.windows(4).any(|head| head == [0xBE, 0xA7, 1, support::CLOSE]);
+        assert!(close, "and the reason for the end, server side: {server_side}");
+        drop(raw);
+        soon("the end", end).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_reason_reaches_a_peer_that_has_said_its_last_word() {
+    let server = Server::builder("node-2")
+        .method("t.T/Much", |_cx, _body| async { Ok(vec![7; 60_000]) })
+        .serve_on(support::narrow().0.into())
+        .unwrap();
+    let mut raw = Raw::check_in(server.address(), "raw", 10 * SECOND).await;
+    let there = only_peer(&server).await;
+    for call in 0..100 {
+        raw.send(&request(REQUEST, call * 2 + 1, "t.T/Much", b"")).await;
+    }
+    let mut taken = 0;
+    until("nothing more is taken", || {
+        let before = std::mem::replace(&mut taken, there.stats().octets_out);
+        before == taken && taken > 0 && there.stats().calls_in == 100
+    })
+    .await;
+    there.close(Status::EXCESSIVE_LOAD, "that is enough");
+    soon("it is over", there.closed()).await;
+    tokio::io::AsyncWriteExt::shutdown(&mut raw.stream).await.unwrap();
+    let close = raw.next(support::CLOSE).await;
+    assert_eq!(close.status, Status::EXCESSIVE_LOAD.0);
+    assert!(close.text().contains("that is enough"));
 }
 
 fn runtimes() -> [Runtime; 2] {

@@ -177,7 +177,8 @@ impl Raw {
     /// The next frame of this type; others are passed over.
     pub async fn next(&mut self, kind: u8) -> Frame {
         loop {
-            let frame = self.frame().await.unwrap_or_else(|| panic!("the end instead of a frame of type {kind}"));
+            let frame =
+                self.frame().await.unwrap_or_else(|| panic!("the end instead of a frame of type {kind}"));
             if frame.kind == kind {
                 return frame;
             }
@@ -213,6 +214,17 @@ impl Raw {
     pub fn reset(self) {
         socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
+}
+
+/// A listener whose connections have small buffers, and its address.
+pub fn narrow() -> (TcpListener, String) {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(8 << 10).unwrap();
+    socket.set_send_buffer_size(8 << 10).unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(8).unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    (listener, address)
 }
 
 /// A listener and its address.
