@@ -36,7 +36,7 @@ impl Pair {
     /// Two new connections with the default limits, checked in.
     ///
     /// # Errors
-    /// [`ConfigError`], or [`Unexpected`] if check-in does not succeed.
+    /// [`ConfigError`](tieline_core::conn::ConfigError), or [`Unexpected`] if check-in does not succeed.
     pub fn start() -> Result<Self, Box<dyn Error>> {
         Ok(Self::check_in(&client_config()?, &server_config(1)?)?)
     }

@@ -263,7 +263,7 @@ fn a_header_that_is_dribbled_is_slow_after_five_seconds_or_three_intervals() {
 
 #[test]
 fn a_body_below_1_kib_a_second_is_slow_and_one_at_it_is_not() {
-    for (per_second, slow) in [(1_100, false), (2_000, false), (900, true), (100, true)] {
+    for (per_second, slow) in [(1_024, false), (2_000, false), (900, true), (100, true)] {
         let mut raw = Raw::server(every_second());
         let frame = frames::call(1, &[0; 60_000]);
         raw.feed(&frame[..40]);

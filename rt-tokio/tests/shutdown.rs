@@ -172,9 +172,9 @@ async fn a_client_that_does_not_take_its_answer_does_not_hold_the_shutdown_up() 
         .listen("127.0.0.1:0")
         .await
         .unwrap();
-    let mut raw = support::Raw::check_in(server.address(), "raw", 10 * SECOND).await;
+    let mut raw = Raw::check_in(server.address(), "raw", 10 * SECOND).await;
     for call in 0..200 {
-        raw.send(&support::request(support::REQUEST, call * 2 + 1, "t.T/Much", b"")).await;
+        raw.send(&request(REQUEST, call * 2 + 1, "t.T/Much", b"")).await;
     }
     let begin = Instant::now();
     soon("the shutdown", server.shutdown(100 * MS)).await;
@@ -214,6 +214,8 @@ async fn a_process_may_end_when_its_shutdown_or_its_close_has() {
     const COUNT: u64 = 40;
     for server_side in [true, false] {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        // Kept: who drops a call gives it up.
+        let mut sent = JoinSet::new();
         let (listener, at) = support::narrow();
         let (mut raw, end) = if server_side {
             drop(listener);
@@ -246,7 +248,6 @@ async fn a_process_may_end_when_its_shutdown_or_its_close_has() {
             let accepting = std::thread::spawn(move || ground(runtime, connecting));
             let raw = Raw::welcome(&listener, 10 * SECOND).await;
             let (client, drop_it) = accepting.join().unwrap();
-            let mut sent = JoinSet::new();
             for _ in 0..COUNT {
                 let client = client.clone();
                 sent.spawn(async move { client.one_way("t.T/Tell", vec![7; 60_000]).await });
@@ -280,6 +281,9 @@ async fn a_process_may_end_when_its_shutdown_or_its_close_has() {
         assert!(close, "and the reason for the end, server side: {server_side}");
         drop(raw);
         soon("the end", end).await.unwrap();
+        while let Some(result) = sent.join_next().await {
+            result.unwrap().unwrap();
+        }
     }
 }
 

@@ -73,7 +73,7 @@ impl Target {
             Self::Tieline => {
                 "Tieline on tokio's current_thread runtime, by its public client and server: check-in, methods by name, a deadline of \
                  10 s on each call, async handlers, heartbeats, cancelling, limits, statistics. Not: layers, stubs, TLS; a payload \
-                 travels in one frame, so under 1 MiB"
+                 travels in one frame, at most 1 MiB less 1 KiB"
             }
         }
     }

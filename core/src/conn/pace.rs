@@ -15,15 +15,24 @@ pub(crate) struct Pace {
     /// Octets of the present quarter, and of those before it. Quarters before the start count as plenty.
     present: u64,
     past: [u64; QUARTERS - 1],
+    /// What moved at once, last.
+    piece: u64,
 }
 
 impl Pace {
-    pub(crate) const OFF: Self = Self { quarter: 0, until: NEVER, present: 0, past: [0; QUARTERS - 1] };
+    pub(crate) const OFF: Self =
+        Self { quarter: 0, until: NEVER, present: 0, past: [0; QUARTERS - 1], piece: 0 };
 
     /// Starts to measure.
     pub(crate) fn start(now: u64, window: u64) -> Self {
         let quarter = window / QUARTERS as u64;
-        Self { quarter, until: now.saturating_add(quarter), present: 0, past: [u64::MAX / 8; QUARTERS - 1] }
+        Self {
+            quarter,
+            until: now.saturating_add(quarter),
+            present: 0,
+            past: [u64::MAX / 8; QUARTERS - 1],
+            piece: 0,
+        }
     }
 
     pub(crate) const fn is_off(&self) -> bool {
@@ -34,6 +43,7 @@ impl Pace {
     #[inline]
     pub(crate) fn moved(&mut self, octets: usize) {
         self.present = self.present.saturating_add(octets as u64);
+        self.piece = octets as u64;
     }
 
     /// When [`too_slow`](Self::too_slow) wants to be asked.
@@ -57,8 +67,8 @@ impl Pace {
         let next = self.until.saturating_add(self.quarter);
         self.until = if next > now { next } else { now.saturating_add(self.quarter) };
         let window = self.quarter.saturating_mul(QUARTERS as u64);
-        // A second's worth is granted: pieces that come once a second need not come before the window is judged.
-        moved.saturating_add(OCTETS_PER_SECOND) < window.saturating_mul(OCTETS_PER_SECOND) / SECOND
+        // One piece more is granted: where pieces fall against the window is chance.
+        moved.saturating_add(self.piece) < window.saturating_mul(OCTETS_PER_SECOND) / SECOND
     }
 }
 
@@ -68,10 +78,13 @@ mod tests {
 
     const WINDOW: u64 = 8 * SECOND;
 
-    /// Moves `octets` before each quarter ends; the quarter after which it was too slow, if any did within 40.
+    /// Moves `octets` in pieces of 256 before each quarter ends; the quarter after which it was too slow, if any did
+    /// within 40.
     fn run(mut pace: Pace, octets: impl Fn(u32) -> usize) -> Option<u32> {
         (1..=40).find(|&quarter| {
-            pace.moved(octets(quarter));
+            let octets = octets(quarter);
+            (0..octets / 256).for_each(|_| pace.moved(256));
+            pace.moved(octets % 256);
             pace.too_slow(pace.next())
         })
     }
@@ -79,8 +92,23 @@ mod tests {
     #[test]
     fn a_peer_at_the_rate_passes_and_one_below_it_does_not() {
         assert_eq!(run(Pace::start(0, WINDOW), |_| 2048), None);
-        assert_eq!(run(Pace::start(0, WINDOW), |_| 1700), Some(4));
+        assert_eq!(run(Pace::start(0, WINDOW), |_| 1970), Some(4));
         assert_eq!(run(Pace::start(0, WINDOW), |_| 0), Some(4));
+    }
+
+    #[test]
+    fn pieces_at_the_rate_may_fall_anywhere_against_the_window() {
+        for offset in [1, SECOND / 2, SECOND - 1] {
+            let mut pace = Pace::start(0, WINDOW);
+            let mut at = offset;
+            for _ in 0..100 {
+                while pace.next() < at {
+                    assert!(!pace.too_slow(pace.next()), "a KiB each second, the first at {offset}");
+                }
+                pace.moved(1024);
+                at += SECOND;
+            }
+        }
     }
 
     #[test]
