@@ -213,10 +213,10 @@ impl Shared {
     }
 
     /// The caller's connection, free of the deadline of its call.
-    fn connection(&self, cx: &Context) -> Result<Peer, Error> {
-        let peers = self.server().as_ref().map(Server::peers).unwrap_or_default();
-        let found = peers.into_iter().find(|peer| peer.is_same(cx.peer()));
-        found.ok_or_else(|| Error::new(Status::UNAVAILABLE, "the connection is about to end; connect again"))
+    fn connection(cx: &Context) -> Result<Peer, Error> {
+        let peer = cx.peer().detached();
+        let ended = || Error::new(Status::UNAVAILABLE, "the connection is about to end; connect again");
+        if peer.is_ready() { Ok(peer) } else { Err(ended()) }
     }
 
     // ---- what comes in ----------------------------------------------------------------------------------------
@@ -228,7 +228,7 @@ impl Shared {
             let message = format!("to log in as {user}, check in as user:{user} with an instance number");
             return Err(Error::new(Status::FAILED_PRECONDITION, message));
         }
-        let peer = self.connection(&cx)?;
+        let peer = Self::connection(&cx)?;
         let session = {
             let mut state = self.lock();
             state.last += 1;
@@ -294,7 +294,7 @@ impl Shared {
 
     async fn hello(self: Arc<Self>, cx: Context, _body: Bytes) -> Result<Vec<u8>, Error> {
         let (node, _) = caller(&cx, "node:")?;
-        let peer = self.connection(&cx)?;
+        let peer = Self::connection(&cx)?;
         self.links.up(&node, peer.clone());
         self.drive(Input::Node(node.clone()));
         let links = Arc::clone(&self.links);

@@ -61,6 +61,13 @@ impl Peer {
         state.ready && state.closed.is_none()
     }
 
+    /// The same peer, free of the call that this handle came with: for keeping it, to call later. A handler's own
+    /// handle ends with the deadline of its call.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        Self::new(Arc::clone(&self.link))
+    }
+
     /// Whether both handles are of the same connection.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {

@@ -322,7 +322,8 @@ impl Machine {
         self.stats.heartbeats_in += 1;
         // At most one waits: the newest.
         self.control.ack = Some(header.id);
-        if self.live.beat_in(self.now) { self.pay(cost::EARLY_HEARTBEAT) } else { Flow::Again }
+        let early = self.live.beat_in(self.now, self.side == Side::Client);
+        if early { self.pay(cost::EARLY_HEARTBEAT) } else { Flow::Again }
     }
 
     fn on_heartbeat_ack(&mut self, header: Header) -> Flow {

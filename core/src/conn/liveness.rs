@@ -36,6 +36,8 @@ pub(crate) struct Liveness {
     pub(crate) unanswered: bool,
     /// When the peer's last HEARTBEAT came.
     last_beat_in: Option<u64>,
+    /// From when on an early one is spared again.
+    spares_from: u64,
     /// Committed octets that the transport has not taken, and since when it took none of them.
     pub(crate) unsent: usize,
     stalled_since: u64,
@@ -54,6 +56,7 @@ impl Liveness {
             last_sent: now,
             unanswered: false,
             last_beat_in: None,
+            spares_from: 0,
             unsent: 0,
             stalled_since: now,
             silent_until: NEVER,
@@ -130,12 +133,17 @@ impl Liveness {
         self.last_read
     }
 
-    /// A HEARTBEAT came; whether it came sooner than half an interval after the one before.
-    pub(crate) fn beat_in(&mut self, now: u64) -> bool {
+    /// A HEARTBEAT came; whether it came sooner than half an interval after the one before. `spares`: now and then an
+    /// early one is not held against the peer, because a server may probe (protocol §4).
+    pub(crate) fn beat_in(&mut self, now: u64, spares: bool) -> bool {
         let early = self
             .last_beat_in
             .is_some_and(|before| now.saturating_sub(before).saturating_mul(2) < self.interval);
         self.last_beat_in = Some(now);
+        if early && spares && now >= self.spares_from {
+            self.spares_from = now.saturating_add(self.interval.min(2 * SECOND));
+            return false;
+        }
         early
     }
 
@@ -267,6 +275,18 @@ mod tests {
         live.sent(I, 10);
         live.unanswered = true;
         assert_eq!(live.beat_due(false), 2 * I, "one unanswered heartbeat is enough");
+    }
+
+    #[test]
+    fn an_early_heartbeat_is_a_probe_now_and_then_where_probes_are_to_be_expected() {
+        let mut live = ready();
+        assert!(!live.beat_in(I, true), "the first is not early");
+        assert!(!live.beat_in(I + 1, true), "spared");
+        assert!(live.beat_in(I + 2, true), "not twice within an interval");
+        assert!(!live.beat_in(2 * I + 1, true));
+        let mut live = ready();
+        assert!(!live.beat_in(I, false));
+        assert!(live.beat_in(I + 1, false));
     }
 
     #[test]
