@@ -68,7 +68,7 @@ use crate::{
 ///
 /// # Laws
 ///
-/// Each is a property test over random runs of two connections (`core/tests/laws`).
+/// Each is a property test over random runs of two connections (`core/tests/laws.rs`). L11, about credit, comes with streams.
 ///
 /// * **L1** Each accepted call leaves exactly once: by [`Event::Done`], by the return of [`cancel`](Self::cancel), or by
 ///   [`into_unfinished`](Self::into_unfinished).
