@@ -177,7 +177,7 @@ fn events(now: Instant, conn: &mut Connection<u32>, most: u32, seen: &mut Seen) 
                 conn.reply(now, request.call, &reply).map_err(|_| Unexpected("an answer was refused"))?;
                 seen.served += 1;
             }
-            Some(Event::Done { user, outcome: Ok(answer) })
+            Some(Event::Done { user, outcome: Ok(answer), .. })
                 if user == seen.done && answer.payload == PAYLOAD[..] =>
             {
                 seen.done += 1;

@@ -340,7 +340,7 @@ fn a_client_waits_fifteen_seconds_for_the_ack() {
     assert_eq!(client.conn.next().end, End::Close);
     let events = std::mem::take(&mut client.passed);
     assert!(
-        matches!(&events[0], Event::Done { user: 1, outcome: Err(failure) } if failure.status() == Status::NOT_SENT)
+        matches!(&events[0], Event::Done { user: 1, outcome: Err(failure), .. } if failure.status() == Status::NOT_SENT)
     );
     assert_eq!(client.closed(events).status, Status::CHECK_IN_TIMEOUT);
 }

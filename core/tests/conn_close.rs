@@ -30,8 +30,8 @@ fn outcomes(events: &[Event<u32>]) -> Vec<(u32, Status, Ran)> {
     let mut told: Vec<_> = events
         .iter()
         .filter_map(|event| match event {
-            Event::Done { user, outcome: Ok(_) } => Some((*user, Status::OK, Ran::Yes)),
-            Event::Done { user, outcome: Err(failure) } => Some((*user, failure.status(), failure.ran())),
+            Event::Done { user, outcome: Ok(_), .. } => Some((*user, Status::OK, Ran::Yes)),
+            Event::Done { user, outcome: Err(failure), .. } => Some((*user, failure.status(), failure.ran())),
             _ => None,
         })
         .collect();
@@ -179,7 +179,7 @@ fn what_came_before_the_end_is_still_decoded() {
     raw.eof();
     let events = raw.events();
     assert!(
-        matches!(&events[0], Event::Done { user: 1, outcome: Ok(answer) } if &answer.payload[..] == b"answer")
+        matches!(&events[0], Event::Done { user: 1, outcome: Ok(answer), .. } if &answer.payload[..] == b"answer")
     );
     assert!(matches!(&events[1], Event::Request(incoming) if incoming.one_way));
     assert!(matches!(&events[2], Event::Closed(_)));

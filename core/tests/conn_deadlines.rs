@@ -55,7 +55,7 @@ fn a_caller_stops_waiting_at_its_deadline_and_the_late_answer_is_no_news() {
     assert!(raw.wait(ms(49)).is_empty());
     assert!(raw.passed.is_empty());
     assert!(raw.wait(ms(2)).is_empty(), "no CANCEL: the callee knows the deadline");
-    let Some(Event::Done { user: 1, outcome: Err(failure) }) = raw.passed.pop() else { panic!() };
+    let Some(Event::Done { user: 1, outcome: Err(failure), .. }) = raw.passed.pop() else { panic!() };
     assert_eq!((failure.status(), failure.ran()), (Status::TIMEOUT, Ran::Maybe));
     assert_eq!(raw.conn.open_calls().0, 1, "until its RESPONSE comes it counts");
     raw.feed(&frames::response(id, Status::EXPIRED_RUNNING, b""));
@@ -69,7 +69,7 @@ fn a_caller_stops_waiting_at_its_deadline_and_the_late_answer_is_no_news() {
     raw.conn.call(raw.at(), &head, Body::Copy(b""), 2).unwrap();
     assert_eq!(raw.frames().len(), 1);
     raw.wait(ms(60));
-    let Some(Event::Done { user: 2, outcome: Err(failure) }) = raw.passed.pop() else { panic!() };
+    let Some(Event::Done { user: 2, outcome: Err(failure), .. }) = raw.passed.pop() else { panic!() };
     assert_eq!((failure.status(), failure.ran()), (Status::TIMEOUT, Ran::No));
     // Nor does a call go out whose deadline has passed when its turn comes.
     let mut raw = Raw::client(config());

@@ -131,7 +131,7 @@ fn after_the_grace_the_rest_is_interrupted_and_a_second_later_the_line_is_cut() 
     let interrupted = |event: &Event<u32>| matches!(event, Event::Cancelled(call, Cancel::Disconnected) if *call == calls[0]);
     assert!(events.iter().any(interrupted));
     assert!(!events.iter().any(|event| matches!(event, Event::Cancelled(call, _) if *call == calls[1])));
-    let lost = |event: &Event<u32>| matches!(event, Event::Done { user: 5, outcome: Err(failure) } if failure.status() == Status::CONNECTION_LOST);
+    let lost = |event: &Event<u32>| matches!(event, Event::Done { user: 5, outcome: Err(failure), .. } if failure.status() == Status::CONNECTION_LOST);
     assert!(events.iter().any(lost));
     assert_eq!(raw.closed(events).status, Status::GOING_AWAY);
     raw.wait(secs(1));
@@ -183,7 +183,7 @@ fn who_hears_drain_begins_nothing_more_and_knows_what_was_not_accepted() {
     let mut told: Vec<_> = events[1..]
         .iter()
         .map(|event| match event {
-            Event::Done { user, outcome: Err(failure) } => (*user, failure.status(), failure.ran()),
+            Event::Done { user, outcome: Err(failure), .. } => (*user, failure.status(), failure.ran()),
             other => panic!("{other:?}"),
         })
         .collect();

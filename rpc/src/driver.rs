@@ -243,7 +243,7 @@ impl<I: Io, T: Time> Driver<I, T> {
         for _ in 0..EVENTS {
             let Some(event) = state.conn.poll_event(now) else { return false };
             match event {
-                Event::Done { user, outcome } => self.wakers.extend(state.waiters.tell(user, outcome)),
+                Event::Done { user, outcome, .. } => self.wakers.extend(state.waiters.tell(user, outcome)),
                 Event::Request(incoming) => self.requests.push(incoming),
                 Event::Cancelled(call, _) => {
                     if let Some(at) = self.requests.iter().position(|incoming| incoming.call == call) {
@@ -388,7 +388,7 @@ impl<I, T> Drop for Driver<I, T> {
         let mut closed = None;
         while let Some(event) = state.conn.poll_event(now) {
             match event {
-                Event::Done { user, outcome } => wakers.extend(state.waiters.tell(user, outcome)),
+                Event::Done { user, outcome, .. } => wakers.extend(state.waiters.tell(user, outcome)),
                 Event::Request(incoming) => state.conn.stopped(now, incoming.call),
                 Event::Cancelled(call, _) => {
                     self.stops.extend(self.running.get_mut(call.slot()).and_then(Option::take));

@@ -1,20 +1,27 @@
 //! This side's calls: accepting them, withdrawing them, and their outcomes.
 
+use alloc::sync::Arc;
+
 use bytes::Bytes;
 
 use super::{
-    calls::{Owner, Wire},
-    event::{Answer, Body, CallHead, CallId, Failure, Rejection},
+    assembly::{Arriving, Message},
+    calls::{Cold, Owner, Wire},
+    event::{Answer, Body, CallHead, CallId, Failure, Rejection, Stream},
+    fragments::SHORT_ENVELOPE,
+    gain::{Declared, declared},
     input::Flow,
     lanes::{Sort, Waiting, lane},
     machine::{Machine, Phase, Step},
     outbox::SHARE_FROM,
+    rest::Rest,
+    streaming::Streaming,
 };
 use crate::{
     time::{Instant, NEVER},
     wire::{
-        Class, Flags, FrameType, HEADER_LEN, Header, Metadata, Parts, Ran, Repeated, Request, Response,
-        Status, is_metadata_key, varint,
+        Class, Flags, FrameType, HEADER_LEN, Header, Kind, Metadata, Parts, Ran, Repeated, Request, Response,
+        Status, is_metadata_key, snappy, varint,
     },
 };
 
@@ -22,6 +29,8 @@ use crate::{
 const MAX_NAME: usize = 255;
 /// The most metadata of one message (protocol §5).
 pub(super) const MAX_METADATA: usize = 64;
+/// The longest ordering key (protocol §5).
+pub(super) const MAX_KEY: usize = 64;
 /// The tag of `Request.method`: field 1, varint.
 const METHOD_TAG: u8 = 1 << 3;
 /// Ids are drawn up to here; then the connection drains, long before the 46 bits are used up.
@@ -63,25 +72,23 @@ impl Machine {
             return Err(Rejection::BadHead);
         }
         let ready = self.phase == Phase::Ready;
-        if ready && body.len() > self.peer_message.min(self.peer_frame) {
+        if ready && body.len() > self.peer_message {
             return Err(Rejection::TooLarge);
         }
-        if ready && self.peer_concurrent == 0 {
+        let streams = head.kind != Kind::Unary;
+        if ready && (self.peer_concurrent == 0 || (streams && self.peer_streams == 0)) {
             return Err(Rejection::NotServed);
         }
-        let plain =
-            head.metadata.is_empty() && head.trace.is_empty() && head.codec == 0 && head.priority == 0;
-        if !plain && !metadata_in_bounds(head.metadata.iter().copied()) {
+        let plain = !streams && head.is_plain();
+        let in_bounds = head.ordering_key.len() <= MAX_KEY && !(streams && one_way);
+        if !plain && !(in_bounds && metadata_in_bounds(head.metadata.iter().copied())) {
             return Err(Rejection::BadHead);
         }
         let limits = &self.config.limits;
         let weight = body.len() + head.method.len();
-        if weight > limits.max_queued {
-            return Err(Rejection::TooLarge);
-        }
-        if self.calls.open() >= limits.max_calls as usize
-            || self.calls.queued_octets + weight > limits.max_queued
-        {
+        // One that waits alone may be of any size: what is larger than all that may wait could never go out otherwise.
+        let crowded = self.calls.queued_octets > 0 && self.calls.queued_octets + weight > limits.max_queued;
+        if self.calls.open() >= limits.max_calls as usize || crowded {
             // The least of those that were refused: when there is room for it, Room is no lie.
             self.room_wanted = Some(self.room_wanted.map_or(weight, |least| least.min(weight)));
             return Err(Rejection::Full);
@@ -99,6 +106,32 @@ impl Machine {
             }
         };
 
+        let body = match body {
+            Body::Copy(octets) if octets.len() >= SHARE_FROM => Body::Share(Bytes::copy_from_slice(octets)),
+            body => body,
+        };
+        let asked = (head.compress || self.config.compress) && self.snappy;
+        let packed = match &body {
+            Body::Share(octets) if asked && octets.len() >= self.config.compress_from => {
+                self.compress(head.method, octets)
+            }
+            Body::Copy(octets) if asked && octets.len() >= self.config.compress_from => {
+                self.compress(head.method, octets)
+            }
+            _ => None,
+        };
+        let (own_window, peer_window) = (self.config.limits.stream_window, self.peer_window);
+        let cold = (streams || packed.is_some()).then(|| {
+            let credit = head.credit.unwrap_or(own_window);
+            alloc::boxed::Box::new(Cold {
+                compressed: packed.is_some(),
+                compress: (streams && asked).then(|| Arc::from(head.method)),
+                stream: streams.then(|| Streaming::of_caller(head.kind, peer_window, credit)),
+                ..Cold::default()
+            })
+        });
+        let body = packed.map_or(body, Body::Share);
+
         let for_handler = head.parent.is_some_and(|parent| self.served.find(parent).is_some());
         let deadline = head.deadline.map_or(NEVER, Instant::as_nanos);
         let lane = lane(head.priority.into());
@@ -110,6 +143,7 @@ impl Machine {
         call.lane = lane;
         call.deadline = deadline;
         call.failure = None;
+        call.cold = cold;
         let buf = &mut call.buf;
         buf.clear();
         match method {
@@ -122,9 +156,12 @@ impl Machine {
         let before = buf.len();
         if !plain {
             let rest = Request {
+                ordering_key: head.ordering_key,
                 priority: head.priority.clamp(-1, 1).into(),
                 metadata: Repeated::from(head.metadata),
                 codec: head.codec,
+                kind: head.kind.to_wire(),
+                credit: head.credit.filter(|_| streams),
                 trace: head.trace,
                 ..Request::default()
             };
@@ -139,10 +176,13 @@ impl Machine {
         };
         call.before = before;
         call.after = after;
+        // Behind a long envelope it may have to be cut, and only what is shared can be.
+        let short = buf.len() <= SHORT_ENVELOPE;
         match body {
-            Body::Share(octets) if octets.len() >= SHARE_FROM => call.body = octets,
+            Body::Share(octets) if octets.len() >= SHARE_FROM || !short => call.body = octets,
             Body::Share(octets) => buf.extend_from_slice(&octets),
-            Body::Copy(octets) => buf.extend_from_slice(octets),
+            Body::Copy(octets) if short => buf.extend_from_slice(octets),
+            Body::Copy(octets) => call.body = Bytes::copy_from_slice(octets),
         }
         let weight = call.weight();
         let generation = call.generation;
@@ -152,8 +192,15 @@ impl Machine {
             self.call_timers.insert(slot, deadline, self.now);
         }
         let waiting = Waiting::Call { slot, generation };
-        self.lanes.push(if one_way { Sort::Other } else { Sort::Request }, lane, waiting);
+        self.lanes.push(sort(one_way, streams), lane, waiting);
         Ok(CallId { slot, generation })
+    }
+
+    /// A payload of a method, compressed, if that gains enough.
+    pub(super) fn compress(&mut self, method: &str, plain: &[u8]) -> Option<Bytes> {
+        let packed = self.gain.get_or_insert_default().compress(method, plain)?;
+        self.stats.octets_saved += (plain.len() - packed.len()) as u64;
+        Some(packed)
     }
 
     /// Takes back a call that was staged and has not reached the outbox; whether it could be.
@@ -203,28 +250,67 @@ impl Machine {
         // If the outcome waits to be fetched, its entry is passed over later: the owner is gone.
         call.owner = Owner::Gone;
         call.failure = None;
-        let (wire, wire_id, one_way, lane) = (call.wire, call.id, call.one_way, call.lane);
+        let (wire, wire_id) = (call.wire, call.id);
         self.call_timers.remove(id.slot);
         match wire {
-            Wire::Queued => {
-                call_off(self, id.slot, one_way, lane);
-            }
+            Wire::Queued => call_off(self, id.slot),
             Wire::Sent if self.unstage(id.slot, wire_id) => {}
-            Wire::Sent => self.control.cancels.push_back((wire_id, Status::CANCELLED)),
+            Wire::Sent => self.give_up(id.slot),
+            Wire::Sending => self.abandon_call(id.slot),
             Wire::Off => {}
         }
         self.calls.release(id.slot);
         true
     }
 
+    /// Nobody waits for a call that is on the wire: cancels it at the peer, and sends nothing more of it.
+    pub(super) fn give_up(&mut self, slot: u32) {
+        let Some(call) = self.calls.get(slot).filter(|call| call.wire == Wire::Sent) else { return };
+        let (id, stream) = (call.id, Stream::Ours(CallId { slot, generation: call.generation }));
+        self.control.cancels.push_back((id, Status::CANCELLED));
+        self.stop_sending(slot, stream);
+    }
+
+    /// Sends nothing more of a call, neither of its argument nor of its items.
+    pub(super) fn stop_sending(&mut self, slot: u32, stream: Stream) {
+        let Some(call) = self.calls.get(slot) else { return };
+        if call.cold.is_none() {
+            return;
+        }
+        let id = call.id;
+        // Items that are staged have not left yet, and no item follows a CANCEL.
+        if !self.staging.is_empty() {
+            let answer = |header: &Header| header.frame_type == FrameType::RESPONSE;
+            self.staging.retain(|header| header.id != id, answer);
+        }
+        self.drop_items(stream);
+        self.abandon_call(slot);
+        self.lose_interest(id);
+    }
+
+    /// Abandons the argument of a call if it is half sent; a one-way is over then.
+    fn abandon_call(&mut self, slot: u32) {
+        let Some(call) = self.calls.get(slot) else { return };
+        let half = call.cold.as_mut().and_then(|cold| cold.sent.take()).is_some();
+        let id = call.id;
+        if call.wire == Wire::Sending {
+            call.wire = Wire::Off;
+        }
+        if half {
+            self.control.abandons.push_back(id);
+            self.calls.unqueue(slot);
+        }
+    }
+
     /// The deadline of a call has passed.
     pub(super) fn call_expired(&mut self, slot: u32) {
         let Some(call) = self.calls.get(slot) else { return };
-        let (wire, one_way, lane, id) = (call.wire, call.one_way, call.lane, call.id);
+        let (wire, id) = (call.wire, call.id);
+        let stream = Stream::Ours(CallId { slot, generation: call.generation });
         let failure = match wire {
             Wire::Off => return,
             Wire::Queued => {
-                call_off(self, slot, one_way, lane);
+                call_off(self, slot);
                 Failure::local(Status::TIMEOUT, Ran::No, "the deadline passed before the call could be sent")
             }
             Wire::Sent if self.unstage(slot, id) => {
@@ -232,7 +318,12 @@ impl Machine {
             }
             // The callee knows the deadline, so no CANCEL need be sent; the RESPONSE is still due.
             Wire::Sent => {
+                self.stop_sending(slot, stream);
                 Failure::local(Status::TIMEOUT, Ran::Maybe, "the deadline passed without an answer")
+            }
+            Wire::Sending => {
+                self.abandon_call(slot);
+                Failure::local(Status::TIMEOUT, Ran::Maybe, "the deadline passed while the call was sent")
             }
         };
         self.tell(slot, Some(failure));
@@ -246,24 +337,60 @@ impl Machine {
             }
             return self.not_open(header);
         };
-        let owner = call.owner;
+        let (owner, cold) = (call.owner, call.cold.is_some());
         self.idle_since = self.now;
-        call.wire = Wire::Off;
-        if owner == Owner::Waits {
-            call.owner = Owner::Gone;
+        if self.arriving.contains_key(&header.id) {
+            return self.violation("a RESPONSE begins before the message before it is whole");
         }
-        self.calls.release(slot);
-        self.calls.unanswered = self.calls.unanswered.saturating_sub(1);
-        self.call_timers.remove(slot);
-        if header.flags.contains(Flags::MORE) {
-            self.remember_refused(header.id);
+        if cold {
+            // What is still being sent of the call is of no use.
+            let stream = Stream::Ours(CallId { slot, generation: call_generation(self, slot) });
+            self.stop_argument(slot, stream);
+        }
+        if header.flags != Flags::NONE {
+            return self.long_response(header, slot, owner);
         }
         if owner == Owner::Waits {
-            return Flow::Step(Step::Done { slot, outcome: self.outcome(header) });
+            let outcome = self.outcome(header);
+            return Flow::Step(self.answered(slot, outcome));
         }
         // Nobody waits for it any more, but until now it had its place.
         self.skip_frame(header);
+        self.answer_over(slot);
         Flow::Again
+    }
+
+    /// The RESPONSE has come: sends nothing more of the call.
+    fn stop_argument(&mut self, slot: u32, stream: Stream) {
+        self.drop_items(stream);
+        self.abandon_call(slot);
+    }
+
+    /// The outcome of a call that somebody waits for, and the end of its place.
+    fn answered(&mut self, slot: u32, outcome: Result<Answer, Failure>) -> Step {
+        let mut rest = Rest::NONE;
+        let mut outcome = outcome;
+        if let Some(call) = self.calls.get(slot) {
+            call.owner = Owner::Gone;
+            if let Some(cold) = &mut call.cold {
+                if let (Ok(_), Some(broken)) = (&outcome, cold.broken.take()) {
+                    outcome = Err(broken);
+                }
+                let id = CallId { slot, generation: call.generation };
+                rest = self.rest(id);
+            }
+        }
+        self.answer_over(slot);
+        Step::Done { slot, outcome, rest }
+    }
+
+    /// The last of a RESPONSE has come: the call is over on the wire.
+    pub(super) fn answer_over(&mut self, slot: u32) {
+        let Some(call) = self.calls.get(slot) else { return };
+        call.wire = Wire::Off;
+        self.calls.answered(slot);
+        self.call_timers.remove(slot);
+        self.calls.release(slot);
     }
 
     /// What a RESPONSE means. Takes its frame.
@@ -272,54 +399,140 @@ impl Machine {
         let body = self.inbox.octets().get(HEADER_LEN..frame).unwrap_or_default();
         let parts = match Parts::split(body) {
             Ok(parts) => parts,
-            Err(fault) => return self.bad_reply(header, &alloc::format!("{fault}")),
+            Err(fault) => {
+                self.skip_frame(header);
+                return Err(bad_reply(&alloc::format!("{fault}")));
+            }
         };
         let from = frame - parts.payload.len();
         let envelope = from - parts.envelope.len();
-        if header.status == Status::OK && parts.envelope.is_empty() && header.flags == Flags::NONE {
+        if header.status == Status::OK && parts.envelope.is_empty() {
             if parts.payload.len() > self.config.limits.max_message as usize {
-                return self.over_limit(header);
+                self.skip_frame(header);
+                return Err(over_limit());
             }
             return Ok(Answer { payload: self.inbox.take(frame, from), envelope: None });
         }
-        self.rich_outcome(header, envelope, from)
+        let envelope = match self.judge_response(header, envelope, from) {
+            Ok(_) if frame - from > self.config.limits.max_message as usize => Err(over_limit()),
+            Ok(_) => Ok(self.inbox.copy(envelope, from)),
+            Err(failure) => Err(failure),
+        };
+        match envelope {
+            Ok(envelope) => {
+                let payload = self.inbox.take(frame, from);
+                rich_outcome(header.status, Some(envelope), payload)
+            }
+            Err(failure) => {
+                self.skip_frame(header);
+                Err(failure)
+            }
+        }
     }
 
-    /// A RESPONSE with an envelope, an error, or something to refuse.
+    /// Whether a RESPONSE can be believed, and the `total` that it announces.
     #[cold]
-    fn rich_outcome(&mut self, header: Header, envelope: usize, from: usize) -> Result<Answer, Failure> {
-        let frame = HEADER_LEN + header.len as usize;
+    fn judge_response(&self, header: Header, envelope: usize, from: usize) -> Result<u64, Failure> {
         let octets = self.inbox.octets().get(envelope..from).unwrap_or_default();
-        let message = match Response::parse(octets) {
-            Ok(response) => alloc::string::String::from(response.message),
-            Err(error) => return self.bad_reply(header, &alloc::format!("{error}")),
+        let total = match Response::parse(octets) {
+            Ok(response) => response.total,
+            Err(error) => return Err(bad_reply(&alloc::format!("{error}"))),
         };
-        if header.flags.contains(Flags::MORE) || frame - from > self.config.limits.max_message as usize {
-            return self.over_limit(header);
-        }
         let status = header.status;
         if matches!(status.class(), Class::Connection | Class::Local) {
-            return self.bad_reply(header, &alloc::format!("a RESPONSE cannot have {status}"));
+            return Err(bad_reply(&alloc::format!("a RESPONSE cannot have {status}")));
         }
-        let envelope = Some(self.inbox.copy(envelope, from));
+        Ok(total)
+    }
+
+    /// A RESPONSE that is compressed, or of which this is the first frame.
+    #[cold]
+    fn long_response(&mut self, header: Header, slot: u32, owner: Owner) -> Flow {
+        let more = header.flags.contains(Flags::MORE);
+        let frame = HEADER_LEN + header.len as usize;
+        let body = self.inbox.octets().get(HEADER_LEN..frame).unwrap_or_default();
+        let (part, envelope) = match Parts::split(body) {
+            Ok(parts) => (parts.payload.len(), parts.envelope.len()),
+            Err(fault) => return self.bad_long_response(header, slot, bad_reply(&alloc::format!("{fault}"))),
+        };
+        let from = frame - part;
+        let total = match self.judge_response(header, from - envelope, from) {
+            Ok(total) if more => usize::try_from(total).unwrap_or(usize::MAX),
+            Ok(_) => part,
+            Err(failure) => return self.bad_long_response(header, slot, failure),
+        };
+        if more && total <= part {
+            return self.violation("MORE, and a total that is not above the first frame's part");
+        }
+        if more && header.len < 256 {
+            self.pay(super::budget::cost::SMALL);
+        }
+        let octets = self.inbox.octets().get(from..frame).unwrap_or_default();
+        let compressed = header.flags.contains(Flags::COMPRESSED);
+        let most = self.config.limits.max_message as usize;
+        let plain = match if compressed { declared(octets, total) } else { Declared::Unknown } {
+            Declared::Bad => return self.bad_long_response(header, slot, bad_reply("no Snappy block")),
+            Declared::Plain(plain) => Some(plain),
+            Declared::Unknown => None,
+        };
+        if total.max(plain.unwrap_or(0)) > most {
+            return self.bad_long_response(header, slot, over_limit());
+        }
+        let kept = (envelope > 0).then(|| self.inbox.copy(from - envelope, from));
+        if more {
+            let message = Message::Answer { slot, status: header.status, envelope: kept };
+            self.begin_message(header, message, part, total, plain);
+            if owner != Owner::Waits {
+                self.lose_interest(header.id);
+            }
+            return Flow::Again;
+        }
         let payload = self.inbox.take(frame, from);
-        if status == Status::OK {
-            Ok(Answer { payload, envelope })
-        } else {
-            Err(Failure::new(status, status.ran(), &message, payload, envelope))
+        if owner != Owner::Waits {
+            self.answer_over(slot);
+            return Flow::Again;
         }
+        let outcome = match snappy::decompress(&payload, plain.unwrap_or(0)) {
+            Ok(payload) => rich_outcome(header.status, kept, payload.into()),
+            Err(_) => Err(bad_reply("no Snappy block")),
+        };
+        Flow::Step(self.answered(slot, outcome))
     }
 
-    #[cold]
-    fn bad_reply(&mut self, header: Header, why: &str) -> Result<Answer, Failure> {
+    /// A RESPONSE that cannot be used. If more of it is to come it is followed to its end.
+    fn bad_long_response(&mut self, header: Header, slot: u32, failure: Failure) -> Flow {
+        let waits = self.calls.get(slot).is_some_and(|call| call.owner == Owner::Waits);
         self.skip_frame(header);
-        Err(Failure::local(Status::BAD_REPLY, Ran::Yes, why))
+        if header.flags.contains(Flags::MORE) {
+            // The CANCEL spares the line; the rest of the message is free.
+            self.remember_refused(header.id);
+            if let Some(call) = self.calls.get(slot) {
+                let id = call.id;
+                self.control.cancels.push_back((id, Status::CANCELLED));
+            }
+        }
+        if waits {
+            return Flow::Step(self.answered(slot, Err(failure)));
+        }
+        self.answer_over(slot);
+        Flow::Again
     }
 
-    #[cold]
-    fn over_limit(&mut self, header: Header) -> Result<Answer, Failure> {
-        self.skip_frame(header);
-        Err(Failure::local(Status::LOCAL_LIMIT, Ran::Yes, "the answer is larger than this side reads"))
+    /// A RESPONSE in pieces is whole.
+    pub(super) fn answer_done(&mut self, arriving: Arriving) -> Flow {
+        let unwanted = arriving.unwanted;
+        let Message::Answer { slot, status, envelope } = &arriving.message else { return Flow::Again };
+        let (slot, status, envelope) = (*slot, *status, envelope.clone());
+        let waits = self.calls.get(slot).is_some_and(|call| call.owner == Owner::Waits);
+        if unwanted || !waits {
+            self.answer_over(slot);
+            return Flow::Again;
+        }
+        let outcome = match self.plain(arriving) {
+            Ok(payload) => rich_outcome(status, envelope, payload),
+            Err(_) => Err(bad_reply("no Snappy block")),
+        };
+        Flow::Step(self.answered(slot, outcome))
     }
 
     /// An outcome that waited to be fetched, and that of one-ways that were committed.
@@ -332,8 +545,10 @@ impl Machine {
                     Some(failure) => Err(failure),
                     None => Ok(Answer { payload: Bytes::new(), envelope: None }),
                 };
+                let id = CallId { slot, generation: call.generation };
+                let rest = if call.cold.is_some() { self.rest(id) } else { Rest::NONE };
                 self.calls.release(slot);
-                return Some(Step::Done { slot, outcome });
+                return Some(Step::Done { slot, outcome, rest });
             }
         }
         None
@@ -353,18 +568,60 @@ impl Machine {
     }
 }
 
-/// Takes a call out of the queue before anything of it left.
-pub(super) fn call_off(machine: &mut Machine, slot: u32, one_way: bool, lane: u8) {
-    machine.calls.unqueue(slot);
-    if let Some(call) = machine.calls.get(slot) {
-        call.wire = Wire::Off;
+fn call_generation(machine: &mut Machine, slot: u32) -> u32 {
+    machine.calls.get(slot).map_or(0, |call| call.generation)
+}
+
+fn bad_reply(why: &str) -> Failure {
+    Failure::local(Status::BAD_REPLY, Ran::Maybe, why)
+}
+
+fn over_limit() -> Failure {
+    Failure::local(Status::LOCAL_LIMIT, Ran::Maybe, "the answer is larger than this side reads")
+}
+
+/// An answer with an envelope, or an error.
+#[cold]
+fn rich_outcome(
+    status: Status,
+    envelope: Option<alloc::boxed::Box<[u8]>>,
+    payload: Bytes,
+) -> Result<Answer, Failure> {
+    if status == Status::OK {
+        return Ok(Answer { payload, envelope });
     }
-    let calls = &mut machine.calls;
+    // It was found to decode.
+    let response = Response::parse(envelope.as_deref().unwrap_or_default()).unwrap_or_default();
+    let message = alloc::string::String::from(response.message);
+    Err(Failure::new(status, status.ran(), &message, payload, envelope))
+}
+
+/// The queue in which a call waits.
+pub(super) const fn sort(one_way: bool, streams: bool) -> Sort {
+    match (one_way, streams) {
+        (true, _) => Sort::Other,
+        (false, true) => Sort::Stream,
+        (false, false) => Sort::Request,
+    }
+}
+
+/// Takes a call out of the queue before anything of it left.
+pub(super) fn call_off(machine: &mut Machine, slot: u32) {
+    machine.calls.unqueue(slot);
+    let Some(call) = machine.calls.get(slot) else { return };
+    call.wire = Wire::Off;
+    let streams = call.cold.as_ref().is_some_and(|cold| cold.stream.is_some());
+    let (sort, lane) = (sort(call.one_way, streams), call.lane);
+    let (calls, served) = (&mut machine.calls, &mut machine.served);
     let stands = |waiting| match waiting {
         Waiting::Call { slot, generation } => {
             calls.get(slot).is_some_and(|call| call.generation == generation && call.wire == Wire::Queued)
         }
-        Waiting::Answer { .. } => true,
+        Waiting::Rest { slot, generation } => {
+            calls.get(slot).is_some_and(|call| call.generation == generation && call.wire != Wire::Off)
+        }
+        Waiting::Items(Stream::Ours(id)) => calls.find(id).is_some(),
+        Waiting::Answer(call) | Waiting::Items(Stream::Theirs(call)) => served.standing(call).is_some(),
     };
-    machine.lanes.withdraw(if one_way { Sort::Other } else { Sort::Request }, lane, stands);
+    machine.lanes.withdraw(sort, lane, stands);
 }

@@ -3,11 +3,14 @@
 //! A call's place is a slot number, and the number is part of its wire id (protocol §3: counter 46 ‖ slot 16 ‖ side 1), so
 //! that a RESPONSE finds its call by an array access and a comparison. Slots, and the buffers in them, are used again.
 
-use alloc::vec::Vec;
+use alloc::{boxed::Box, sync::Arc, vec::Vec};
 
 use bytes::Bytes;
 
-use super::event::{CallId, Failure};
+use super::{
+    event::{CallId, Failure},
+    streaming::Streaming,
+};
 use crate::time::NEVER;
 
 /// A call's place on the wire.
@@ -17,7 +20,9 @@ pub(crate) enum Wire {
     Off,
     /// Waits to be committed: nothing of it has left.
     Queued,
-    /// Committed; its RESPONSE is due.
+    /// A one-way of which the first frame is committed, and the last is not.
+    Sending,
+    /// Committed, the first frame at least; its RESPONSE is due.
     Sent,
 }
 
@@ -30,6 +35,20 @@ pub(crate) enum Owner {
     Told,
     /// It has the outcome, or gave the call up.
     Gone,
+}
+
+/// What few calls have.
+#[derive(Debug, Default)]
+pub(crate) struct Cold {
+    /// How much of the payload was committed, while more of it is to come.
+    pub(crate) sent: Option<usize>,
+    /// The argument is compressed.
+    pub(crate) compressed: bool,
+    /// The name of the method, if items are to be compressed.
+    pub(crate) compress: Option<Arc<str>>,
+    pub(crate) stream: Option<Streaming>,
+    /// What the caller is told if the RESPONSE is a good one: an item is missing.
+    pub(crate) broken: Option<Failure>,
 }
 
 pub(crate) struct Call {
@@ -51,6 +70,7 @@ pub(crate) struct Call {
     pub(crate) after: u16,
     pub(crate) body: Bytes,
     pub(crate) failure: Option<Failure>,
+    pub(crate) cold: Option<Box<Cold>>,
 }
 
 impl Call {
@@ -69,6 +89,8 @@ pub(crate) struct Calls {
     free: Vec<u32>,
     /// Committed calls whose RESPONSE has not come.
     pub(crate) unanswered: u32,
+    /// Of those, the ones that stream.
+    pub(crate) streams: u32,
     /// Octets of the calls that wait to be committed, and how many those are.
     pub(crate) queued_octets: usize,
     pub(crate) queued: u32,
@@ -109,6 +131,7 @@ impl Calls {
             after: 0,
             body: Bytes::new(),
             failure: None,
+            cold: None,
         });
         // The limit on calls is below 2^16.
         u32::try_from(self.slots.len()).unwrap_or(u32::MAX).saturating_sub(1)
@@ -122,6 +145,12 @@ impl Calls {
     #[inline]
     pub(crate) fn find(&mut self, id: CallId) -> Option<&mut Call> {
         self.slots.get_mut(id.slot as usize).filter(|call| call.generation == id.generation)
+    }
+
+    /// Whether the application still has to do with the call of this name.
+    pub(crate) fn is_open(&self, id: CallId) -> bool {
+        let call = self.slots.get(id.slot as usize);
+        call.is_some_and(|call| call.generation == id.generation && call.owner != Owner::Gone)
     }
 
     /// The call with this wire id, if its RESPONSE is due.
@@ -146,7 +175,18 @@ impl Calls {
             if call.buf.capacity() > KEEP {
                 call.buf = Vec::new();
             }
+            call.cold = None;
             self.free.push(slot);
+        }
+    }
+
+    /// The RESPONSE to a call is there, or will never be.
+    pub(crate) fn answered(&mut self, slot: u32) {
+        self.unanswered = self.unanswered.saturating_sub(1);
+        if let Some(call) = self.slots.get(slot as usize)
+            && call.cold.as_ref().is_some_and(|cold| cold.stream.is_some())
+        {
+            self.streams = self.streams.saturating_sub(1);
         }
     }
 

@@ -6,7 +6,7 @@ use core::time::Duration;
 use super::{
     calling::call_off,
     calls::{Owner, Wire},
-    event::{By, Cancel, Closed, Disconnect, Failure, Served},
+    event::{By, CallId, Cancel, Closed, Disconnect, Failure, Served, Stream},
     input::Flow,
     machine::{Machine, Phase, Step},
 };
@@ -69,8 +69,7 @@ impl Machine {
         self.end_calls(Status::CONNECTION_LOST, message);
         self.lanes = super::lanes::Lanes::default();
         if matches!(status, Status::PROTOCOL_ERROR | Status::EXCESSIVE_LOAD) {
-            self.backlog.clear();
-            self.backlog_octets = 0;
+            self.drop_backlog();
         }
         self.conclude(EndOf::us(status, message.to_owned()), Phase::Closing);
     }
@@ -114,9 +113,9 @@ impl Machine {
                 Wire::Off => continue,
                 Wire::Queued => Failure::local(Status::NOT_SENT, Ran::No, why),
                 Wire::Sent if call.id > self.transmitted => Failure::local(Status::NOT_SENT, Ran::No, why),
-                Wire::Sent => Failure::local(lost, Ran::Maybe, why),
+                Wire::Sent | Wire::Sending => Failure::local(lost, Ran::Maybe, why),
             };
-            let queued = call.wire == Wire::Queued;
+            let queued = call.wire == Wire::Queued || call.cold.as_ref().is_some_and(|c| c.sent.is_some());
             call.wire = Wire::Off;
             if queued {
                 self.calls.unqueue(slot);
@@ -125,19 +124,43 @@ impl Machine {
             self.tell(slot, Some(failure));
         }
         self.calls.unanswered = 0;
+        self.calls.streams = 0;
         self.staging.clear();
         self.control = super::machine::Control::default();
         self.end_served();
+        self.arriving.clear();
+        self.arriving_due = NEVER;
+        self.direct = None;
+        self.pool.clear();
+    }
+
+    /// One-ways that wait are dropped: of a peer that broke the rules nothing more is believed.
+    fn drop_backlog(&mut self) {
+        for slot in 0..self.served.slots() {
+            let Some(serving) = self.served.get(slot).filter(|serving| serving.one_way && serving.id != 0)
+            else {
+                continue;
+            };
+            let call = Served { slot, generation: serving.generation };
+            self.end_pending(call, Status::INTERRUPTED, "");
+        }
     }
 
     /// Cancels what the peer's calls run, all but one-ways, and drops answers.
     fn end_served(&mut self) {
         for slot in 0..self.served.slots() {
             let Some(serving) = self.served.get(slot).filter(|serving| serving.id != 0) else { continue };
+            let call = Served { slot, generation: serving.generation };
             serving.unwritten = false;
+            if serving.is_pending() {
+                // One-ways that came whole still run, in their turn.
+                if !serving.one_way || serving.cold().arriving {
+                    self.forget_pending(call);
+                }
+                continue;
+            }
             if serving.running && !serving.answered {
                 serving.answered = true;
-                let call = Served { slot, generation: serving.generation };
                 self.cancelled.push_back((call, Cancel::Disconnected));
             }
             self.served_timers.remove(slot);
@@ -150,7 +173,8 @@ impl Machine {
         for slot in 0..self.calls.slots() {
             let Some(call) = self.calls.get(slot) else { continue };
             let staged = call.wire == Wire::Sent && call.id > self.transmitted;
-            if (call.wire == Wire::Queued && !call.one_way) || staged {
+            let queued = call.wire == Wire::Queued && !call.one_way;
+            if queued || (staged && call.cold.is_none()) {
                 call.wire = Wire::Off;
                 if staged {
                     self.calls.unanswered = self.calls.unanswered.saturating_sub(1);
@@ -162,8 +186,9 @@ impl Machine {
                 self.tell(slot, Some(Failure::local(status, Ran::No, why)));
             }
         }
+        let keeps = |header: &Header| header.frame_type != FrameType::REQUEST;
         let answer = |header: &Header| header.frame_type == FrameType::RESPONSE;
-        self.staging.retain(answer, answer);
+        self.staging.retain(keeps, answer);
         self.lanes.clear_requests();
     }
 
@@ -176,12 +201,24 @@ impl Machine {
         }
     }
 
+    /// Withdraws the calls that stream and wait to be sent.
+    pub(super) fn drop_streams(&mut self, why: &str) {
+        for slot in 0..self.calls.slots() {
+            let waits = |call: &mut super::calls::Call| {
+                call.wire == Wire::Queued && call.cold.as_ref().is_some_and(|cold| cold.stream.is_some())
+            };
+            if self.calls.get(slot).is_some_and(waits) {
+                self.withdraw(slot, why);
+            }
+        }
+    }
+
     /// Takes a call back before anything of it left.
     fn withdraw(&mut self, slot: u32, why: &str) {
         let Some(call) = self.calls.get(slot) else { return };
-        let (wire, id, one_way, lane) = (call.wire, call.id, call.one_way, call.lane);
+        let (wire, id) = (call.wire, call.id);
         if wire == Wire::Queued {
-            call_off(self, slot, one_way, lane);
+            call_off(self, slot);
         } else {
             self.unstage(slot, id);
         }
@@ -208,7 +245,8 @@ impl Machine {
             && !self.ready_untold
             && self.finished.is_empty()
             && self.cancelled.is_empty()
-            && self.backlog.is_empty()
+            && self.startable.is_empty()
+            && self.backlog.ready.iter().all(|ready| ready.is_empty())
     }
 
     /// After all else: the end of the connection.
@@ -222,7 +260,8 @@ impl Machine {
         if self.phase.listens()
             && let Some(cause) = self.eof
         {
-            let message = match (cause, self.inbox.is_empty()) {
+            let between = self.inbox.is_empty() && self.direct.is_none();
+            let message = match (cause, between) {
                 ("", true) => "the peer ended the stream".to_owned(),
                 ("", false) => "the peer ended the stream inside a frame".to_owned(),
                 (cause, true) => cause.to_owned(),
@@ -307,13 +346,18 @@ impl Machine {
         self.drop_requests(Status::NOT_SENT, message);
         for slot in 0..self.calls.slots() {
             let Some(call) = self.calls.get(slot) else { continue };
-            if call.wire == Wire::Sent {
-                call.wire = Wire::Off;
+            if matches!(call.wire, Wire::Sent | Wire::Sending) {
+                let stream = Stream::Ours(CallId { slot, generation: call.generation });
+                self.stop_sending(slot, stream);
+                if let Some(call) = self.calls.get(slot) {
+                    call.wire = Wire::Off;
+                }
                 self.call_timers.remove(slot);
                 self.tell(slot, Some(Failure::local(Status::CONNECTION_LOST, Ran::Maybe, message)));
             }
         }
         self.calls.unanswered = 0;
+        self.calls.streams = 0;
         self.control.cancels.clear();
         self.conclude(EndOf::us(status, message.to_owned()), Phase::Flushing);
         self.phase_until = self.now.saturating_add(most);
@@ -367,10 +411,7 @@ impl Machine {
     fn finish_drain(&mut self) {
         let Some(drain) = &self.our_drain else { return };
         let expired = self.now >= drain.until;
-        let idle = self.calls.queued == 0
-            && self.calls.unanswered == 0
-            && self.served.open() == 0
-            && self.backlog.is_empty();
+        let idle = self.calls.queued == 0 && self.calls.unanswered == 0 && self.served.open() == 0;
         // When the grace is over it no longer matters whether the DRAIN itself could be written.
         if self.phase == Phase::Ready && ((idle && !self.control.drain) || expired) {
             let (status, message) = (drain.status, drain.message.clone());
@@ -412,9 +453,11 @@ impl Machine {
     fn give_up_above(&mut self, id: u64) {
         for slot in 0..self.calls.slots() {
             if let Some(call) = self.calls.get(slot)
-                && call.wire == Wire::Sent
+                && matches!(call.wire, Wire::Sent | Wire::Sending)
                 && call.id > id
             {
+                let stream = Stream::Ours(CallId { slot, generation: call.generation });
+                self.stop_sending(slot, stream);
                 self.call_timers.remove(slot);
                 // Its RESPONSE is still due, so it keeps its place.
                 self.tell(slot, Some(Failure::local(Status::DRAINING, Ran::No, "the peer drains")));

@@ -6,9 +6,10 @@ use core::{fmt, time::Duration};
 use bytes::Bytes;
 use thiserror::Error;
 
+use super::rest::Rest;
 use crate::{
     time::Instant,
-    wire::{Escaped, Metadata, Ran, Request, Response, Status},
+    wire::{Escaped, Kind, Metadata, Ran, Request, Response, Status},
 };
 
 /// What happened, from [`Connection::poll_event`](super::Connection::poll_event).
@@ -34,7 +35,14 @@ pub enum Event<U> {
         user: U,
         /// The answer, or why there is none.
         outcome: Result<Answer, Failure>,
+        /// The items of its stream that were not taken before: they belong before the outcome.
+        rest: Rest,
     },
+    /// Items of a stream can be taken, or its end: call [`take_item`](super::Connection::take_item) until it returns
+    /// nothing. Told again only for what comes after that.
+    Readable(Stream),
+    /// After [`send_item`](super::Connection::send_item) found no room: there is room again.
+    Writable(Stream),
     /// After a refusal for want of room: there is room again.
     Room,
     /// The peer drains: it accepts no new calls on this connection. What is open goes on.
@@ -72,6 +80,8 @@ pub struct PeerInfo {
     pub max_streams: u32,
     /// The initial credit for items sent to it.
     pub stream_window: u32,
+    /// Whether both sides understand Snappy.
+    pub snappy: bool,
     /// Zone, weight, version and the like.
     pub labels: Vec<(String, String)>,
 }
@@ -110,6 +120,58 @@ impl Served {
     }
 }
 
+impl CallId {
+    /// The slot: dense, and below `max_calls`. An application may keep what belongs to the call in an array by it.
+    #[must_use]
+    pub const fn slot(self) -> usize {
+        self.slot as usize
+    }
+}
+
+/// A call that streams, of either side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stream {
+    /// One that this side made.
+    Ours(CallId),
+    /// One of the peer that is being served.
+    Theirs(Served),
+}
+
+impl From<CallId> for Stream {
+    fn from(id: CallId) -> Self {
+        Self::Ours(id)
+    }
+}
+
+impl From<Served> for Stream {
+    fn from(call: Served) -> Self {
+        Self::Theirs(call)
+    }
+}
+
+/// What [`Connection::take_item`](super::Connection::take_item) found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Taken {
+    /// The next item.
+    Item(Bytes),
+    /// The caller sends no more items. Told as often as it is asked.
+    End,
+}
+
+/// Why an item, or the end of the items, was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error)]
+pub enum ItemError {
+    /// As much waits as may. [`Event::Writable`] says when to try again.
+    #[error("as many items wait to be sent as may; try again at Writable")]
+    Full,
+    /// Larger than the peer reads.
+    #[error("the item is larger than the peer reads")]
+    TooLarge,
+    /// The call is over, its kind has no items in this direction, or they have been ended.
+    #[error("the stream is over, or sends no items in this direction")]
+    Over,
+}
+
 /// A call that the peer makes.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -124,6 +186,8 @@ pub struct Incoming {
     pub priority: i8,
     /// The codec of the argument: one that the method was configured with.
     pub codec: u32,
+    /// The kind of the method: which directions stream.
+    pub kind: Kind,
     /// When the caller stops waiting.
     pub deadline: Option<Instant>,
     /// The argument.
@@ -150,12 +214,6 @@ impl Incoming {
         self.request().ordering_key
     }
 
-    /// Octets that it holds while it waits and while it is served.
-    #[inline]
-    pub(crate) fn octets(&self) -> usize {
-        self.payload.len() + self.envelope.as_ref().map_or(0, |envelope| envelope.len())
-    }
-
     /// It decoded when it came in; an empty envelope is an empty request.
     fn request(&self) -> Request<'_> {
         Request::parse(self.envelope.as_deref().unwrap_or_default()).unwrap_or_default()
@@ -170,6 +228,8 @@ pub enum Cancel {
     ByCaller,
     /// Its deadline has passed.
     Expired,
+    /// An item of its stream was too large, could not be decompressed, or never came whole.
+    BrokenItem,
     /// The connection has ended, or will before the call could.
     Disconnected,
 }
@@ -393,6 +453,14 @@ pub struct CallHead<'a> {
     pub trace: &'a [u8],
     /// The served call on whose behalf this one is made: it may still go out while this side drains.
     pub parent: Option<Served>,
+    /// Which directions stream; it must be the method's. Default: none.
+    pub kind: Kind,
+    /// The initial credit for items sent to this side on this call, instead of `stream_window`; held to 2^31−1.
+    pub credit: Option<u32>,
+    /// Calls with one key run one after the other, in the order in which they go out; at most 64 octets, empty is none.
+    pub ordering_key: &'a [u8],
+    /// Compresses argument and items where that gains an eighth, if the peer understands it.
+    pub compress: bool,
 }
 
 impl<'a> CallHead<'a> {
@@ -408,7 +476,23 @@ impl<'a> CallHead<'a> {
             metadata: &[],
             trace: &[],
             parent: None,
+            kind: Kind::Unary,
+            credit: None,
+            ordering_key: &[],
+            compress: false,
         }
+    }
+
+    /// Whether there is nothing special about it: the usual case.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.metadata.is_empty()
+            && self.trace.is_empty()
+            && self.ordering_key.is_empty()
+            && self.codec == 0
+            && self.priority == 0
+            && self.kind == Kind::Unary
+            && !self.compress
     }
 
     /// The same with a deadline.
@@ -499,11 +583,11 @@ pub enum Rejection {
     /// Larger than the peer reads, or than may wait here.
     #[error("the call is larger than the peer reads or than may wait to be sent")]
     TooLarge,
-    /// The peer serves no calls at all.
-    #[error("the peer serves no calls")]
+    /// The peer serves no calls at all, or no streams.
+    #[error("the peer serves no such calls")]
     NotServed,
     /// The method's name is empty or longer than 255 octets, or a key or the amount of metadata is out of bounds.
-    #[error("the method name or the metadata is out of bounds")]
+    #[error("the method name, the ordering key or the metadata is out of bounds")]
     BadHead,
     /// The peer's method of that name has another signature.
     #[error("the peer's method has another signature; bring both ends to the same version")]
@@ -578,4 +662,10 @@ pub struct Stats {
     pub heartbeats_in: u64,
     /// Calls whose signature differed where the codec allows to go on.
     pub signature_mismatches: u64,
+    /// Stream items that were committed.
+    pub items_out: u64,
+    /// Stream items that arrived whole and were queued for the application.
+    pub items_in: u64,
+    /// Octets that compression saved, of what this side sent.
+    pub octets_saved: u64,
 }

@@ -15,6 +15,7 @@ use super::{
     event::{CheckingIn, PeerInfo},
     input::Flow,
     machine::{Machine, Phase, Step},
+    output::{HAS_SNAPPY, SNAPPY},
 };
 use crate::{
     time::{MILLISECOND, SECOND, nanos},
@@ -43,6 +44,13 @@ const fn in_range(value: u32, (unsaid, least, most): (u32, u32, u32)) -> u32 {
         _ if value > most => most,
         _ => value,
     }
+}
+
+/// How many numbers of a list of features count (protocol §4).
+const FEATURES: usize = 64;
+
+fn has(features: &Repeated<'_, u32>, feature: u32) -> bool {
+    features.iter().take(FEATURES).any(|number| number == feature)
 }
 
 fn labels(labels: &Repeated<'_, Label<'_>>) -> Vec<(String, String)> {
@@ -86,10 +94,11 @@ impl Machine {
                     heartbeat_interval: proposed.clamp(least, most),
                     max_frame: in_range(said.max_frame, FRAME),
                     max_message: in_range(said.max_message, MESSAGE),
-                    max_item: in_range(said.max_item, ITEM),
+                    max_item: in_range(said.max_item, ITEM).min(in_range(said.max_message, MESSAGE)),
                     max_concurrent: said.max_concurrent,
-                    max_streams: said.max_streams,
+                    max_streams: said.max_streams.min(said.max_concurrent),
                     stream_window: in_range(said.stream_window, WINDOW),
+                    snappy: HAS_SNAPPY && has(&said.features, SNAPPY),
                     labels: labels(&said.labels),
                 };
                 (info, bytes::Bytes::copy_from_slice(said.credential))
@@ -119,6 +128,10 @@ impl Machine {
         self.peer_frame = peer.max_frame as usize;
         self.peer_message = peer.max_message as usize;
         self.peer_concurrent = peer.max_concurrent;
+        self.peer_streams = peer.max_streams;
+        self.peer_item = peer.max_item as usize;
+        self.peer_window = peer.stream_window;
+        self.snappy = peer.snappy;
         self.peer = Some(Arc::clone(peer));
     }
 
@@ -170,10 +183,11 @@ impl Machine {
             heartbeat_interval: interval,
             max_frame: in_range(said.max_frame, FRAME),
             max_message: in_range(said.max_message, MESSAGE),
-            max_item: in_range(said.max_item, ITEM),
+            max_item: in_range(said.max_item, ITEM).min(in_range(said.max_message, MESSAGE)),
             max_concurrent: said.max_concurrent,
-            max_streams: said.max_streams,
+            max_streams: said.max_streams.min(said.max_concurrent),
             stream_window: in_range(said.stream_window, WINDOW),
+            snappy: HAS_SNAPPY && has(&said.features, SNAPPY),
             labels: labels(&said.labels),
         });
         self.inbox.skip(frame);
@@ -200,6 +214,8 @@ impl Machine {
         if self.peer_concurrent == 0 {
             self.drop_requests(Status::NOT_SENT, "the peer serves no calls");
             self.drop_one_ways("the peer serves no calls");
+        } else if self.peer_streams == 0 {
+            self.drop_streams("the peer serves no streams");
         }
     }
 

@@ -65,6 +65,12 @@ impl Inbox {
         }
     }
 
+    /// Appends octets that came in another buffer.
+    pub(crate) fn push(&mut self, octets: &[u8]) {
+        self.store.extend_from_slice(octets);
+        self.lent = usize::MAX;
+    }
+
     fn freeze(&mut self) {
         let mut whole = 0;
         let mut rest: &[u8] = &self.store;

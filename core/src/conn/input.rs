@@ -100,7 +100,7 @@ impl Machine {
     /// Notes what is being waited for, for the rules against slow peers.
     fn note_partial(&mut self) {
         let have = self.inbox.len();
-        if have == 0 || !self.phase.listens() {
+        if have == 0 || !self.phase.listens() || self.direct.is_some() {
             return;
         }
         if have < HEADER_LEN {
@@ -123,6 +123,9 @@ impl Machine {
 
     /// Decodes the frame at the front, if it is whole or wrong.
     fn frame(&mut self) -> Flow {
+        if let Some(direct) = self.direct {
+            return self.on_direct(direct);
+        }
         self.inbox.prepare();
         let octets = self.inbox.octets();
         let Some(head) = octets.first_chunk::<HEADER_LEN>() else { return self.short_frame() };
@@ -144,8 +147,14 @@ impl Machine {
         if !allowed(self.side, self.phase, header.frame_type) {
             return self.unexpected(header);
         }
+        if header.flags.contains(Flags::COMPRESSED) && !self.snappy {
+            return self.violation("COMPRESSED was not granted at check-in");
+        }
+        if header.frame_type == FrameType::CONTINUATION {
+            return self.on_continuation(header, whole);
+        }
         if !whole {
-            // What its id and flags say is judged when it is whole: nothing is reserved for it before.
+            // What its id says is judged when it is whole: nothing is reserved for it before.
             return Flow::Dry;
         }
         self.live.frame_done();
@@ -156,10 +165,6 @@ impl Machine {
     }
 
     fn dispatch(&mut self, header: Header) -> Flow {
-        if header.flags.contains(Flags::COMPRESSED) {
-            // No feature was granted: this side offers none.
-            return self.violation("COMPRESSED was not granted at check-in");
-        }
         match header.frame_type {
             FrameType::REQUEST => self.on_request(header, false),
             FrameType::RESPONSE => self.on_response(header),
@@ -167,10 +172,9 @@ impl Machine {
             FrameType::HEARTBEAT => self.on_heartbeat(header),
             FrameType::HEARTBEAT_ACK => self.on_heartbeat_ack(header),
             FrameType::CANCEL => self.on_cancel(header),
-            FrameType::STREAM_ITEM | FrameType::STREAM_END | FrameType::CREDIT => {
-                self.on_stream_frame(header)
-            }
-            FrameType::CONTINUATION => self.on_continuation(header),
+            FrameType::STREAM_ITEM => self.on_item(header),
+            FrameType::STREAM_END => self.on_stream_end(header),
+            FrameType::CREDIT => self.on_credit(header),
             FrameType::DRAIN => self.on_drain(header),
             FrameType::CLOSE => self.on_close(header),
             FrameType::TABLE => self.on_table(header),
@@ -331,22 +335,9 @@ impl Machine {
         if core::mem::take(&mut self.live.unanswered) { Flow::Again } else { self.pay(cost::SMALL) }
     }
 
-    /// Calls of this endpoint do not stream: on an open one such a frame goes in a direction that its kind has not.
-    fn on_stream_frame(&mut self, header: Header) -> Flow {
-        let open = if self.is_theirs(header.id) {
-            self.served.is_admitted(header.id)
-        } else {
-            self.calls.by_wire_id(header.id).is_some()
-        };
-        if open {
-            self.violation("a stream's frame for a call that does not stream")
-        } else {
-            self.not_open(header)
-        }
-    }
-
-    /// The rest of a message that was refused at its first frame is free; any other has no beginning.
-    fn on_continuation(&mut self, header: Header) -> Flow {
+    /// A CONTINUATION of no message that is open: the rest of one that was refused at its first frame, or that this
+    /// side ended, is free; any other has no beginning.
+    pub(super) fn stray_continuation(&mut self, header: Header) -> Flow {
         if let Some(until) = self.refused.get(&header.id).copied() {
             if !header.flags.contains(Flags::MORE) || self.now > until {
                 self.refused.remove(&header.id);

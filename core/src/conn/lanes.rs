@@ -1,9 +1,12 @@
 //! What waits to be committed, by priority.
 //!
-//! REQUESTs wait apart from answers and one-ways: the peer's `max_concurrent` may hold them up, and nothing else may
-//! stand behind them then. Within a lane the order is the order of arrival, and the two sorts take turns.
+//! REQUESTs wait apart from all else: the peer's `max_concurrent` may hold them up, and its `max_streams` those that
+//! stream, and nothing else may stand behind them then. Within a lane the order is the order of arrival, and the sorts
+//! take turns. A message or a stream of which more is to come goes to the end of its queue after each of its frames.
 
 use alloc::collections::VecDeque;
+
+use super::event::{Served, Stream};
 
 /// Priorities 1, 0 and −1, in the order in which they go out.
 pub(crate) const LANES: usize = 3;
@@ -35,8 +38,12 @@ pub(crate) const fn priority(lane: u8) -> i8 {
 pub(crate) enum Waiting {
     /// A call of this side.
     Call { slot: u32, generation: u32 },
-    /// An answer to a call of the peer.
-    Answer { slot: u32 },
+    /// A call of this side of which the first frame is out.
+    Rest { slot: u32, generation: u32 },
+    /// An answer to a call of the peer, or the rest of it.
+    Answer(Served),
+    /// Items.
+    Items(Stream),
 }
 
 /// A queue in which some entries may have been withdrawn.
@@ -89,23 +96,38 @@ impl Queue {
     }
 }
 
-/// The queues: three for REQUESTs, then three for answers and one-ways.
+/// The queues: three for REQUESTs, three for those that stream, three for all else.
 #[derive(Default)]
 pub(crate) struct Lanes {
-    queues: [Queue; 2 * LANES],
+    queues: [Queue; 3 * LANES],
     /// A bit for each queue in which something that still stands may wait.
-    busy: u8,
+    busy: u16,
+}
+
+/// What the peer would take now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Window {
+    pub(crate) requests: bool,
+    pub(crate) streams: bool,
+}
+
+impl Window {
+    /// No new call.
+    pub(crate) const SHUT: Self = Self { requests: false, streams: false };
 }
 
 /// A queue of [`Lanes`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sort {
     Request,
+    /// A REQUEST that streams.
+    Stream,
     Other,
 }
 
-const REQUESTS: u8 = 0b000_111;
-const OTHERS: u8 = 0b111_000;
+const REQUESTS: u16 = 0b000_000_111;
+const STREAMS: u16 = 0b000_111_000;
+const OTHERS: u16 = 0b111_000_000;
 
 impl Lanes {
     #[inline]
@@ -113,7 +135,8 @@ impl Lanes {
         let lane = if lane < 3 { lane } else { 2 };
         match sort {
             Sort::Request => lane as usize,
-            Sort::Other => LANES + lane as usize,
+            Sort::Stream => LANES + lane as usize,
+            Sort::Other => 2 * LANES + lane as usize,
         }
     }
 
@@ -163,15 +186,23 @@ impl Lanes {
         }
     }
 
+    /// Whether nothing waits.
+    #[inline]
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.busy == 0
+    }
+
     /// Whether there is something to commit; REQUESTs only if the peer would take one.
     #[inline]
-    pub(crate) const fn any(&self, window_open: bool) -> bool {
-        self.busy & if window_open { OTHERS | REQUESTS } else { OTHERS } != 0
+    pub(crate) const fn any(&self, window: Window) -> bool {
+        let requests = if window.requests { REQUESTS } else { 0 };
+        let streams = if window.requests && window.streams { STREAMS } else { 0 };
+        self.busy & (OTHERS | requests | streams) != 0
     }
 
     /// Forgets the REQUESTs.
     pub(crate) fn clear_requests(&mut self) {
-        self.queues.iter_mut().take(LANES).for_each(Queue::clear);
+        self.queues.iter_mut().take(2 * LANES).for_each(Queue::clear);
         self.busy &= OTHERS;
     }
 
@@ -185,6 +216,8 @@ impl Lanes {
 mod tests {
     use super::*;
 
+    const OPEN: Window = Window { requests: true, streams: true };
+
     fn call(slot: u32) -> Waiting {
         Waiting::Call { slot, generation: 0 }
     }
@@ -194,12 +227,12 @@ mod tests {
         let mut lanes = Lanes::default();
         lanes.push(Sort::Request, 1, call(1));
         lanes.push(Sort::Other, 2, call(2));
-        assert!(lanes.any(false));
+        assert!(lanes.any(Window::SHUT));
         lanes.withdraw(Sort::Other, 2, |_| true);
-        assert!(!lanes.any(false) && lanes.any(true));
+        assert!(!lanes.any(Window::SHUT) && lanes.any(OPEN) && !lanes.is_empty());
         assert_eq!(lanes.pop(Sort::Other, 2), None);
         lanes.push(Sort::Other, 2, call(3));
-        assert!(lanes.any(false));
+        assert!(lanes.any(Window::SHUT));
         assert_eq!(
             lanes.pop(Sort::Other, 2),
             Some(call(2)),
@@ -207,7 +240,21 @@ mod tests {
         );
         lanes.found_withdrawn(Sort::Other, 2);
         assert_eq!(lanes.pop(Sort::Other, 2), Some(call(3)));
-        assert!(!lanes.any(false));
+        assert!(!lanes.any(Window::SHUT));
+    }
+
+    #[test]
+    fn what_the_peer_does_not_take_holds_nothing_else_up() {
+        let mut lanes = Lanes::default();
+        lanes.push(Sort::Stream, 1, call(1));
+        assert!(
+            !lanes.any(Window { streams: false, ..OPEN }) && !lanes.any(Window { requests: false, ..OPEN })
+        );
+        assert!(lanes.any(OPEN));
+        lanes.push(Sort::Request, 1, call(2));
+        assert!(lanes.any(Window { streams: false, ..OPEN }));
+        lanes.clear_requests();
+        assert!(lanes.is_empty());
     }
 
     #[test]

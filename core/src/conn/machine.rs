@@ -10,16 +10,23 @@ use alloc::{
 use bytes::BytesMut;
 
 use super::{
+    assembly::{Arriving, Direct, Pool},
     budget::Budget,
     calls::Calls,
     config::{Config, Side},
     deadlines::Deadlines,
     ending::{OurDrain, TheirDrain},
-    event::{Answer, Cancel, CheckingIn, Closed, End, Failure, Incoming, Next, PeerInfo, Served, Stats},
+    event::{
+        Answer, Cancel, CheckingIn, Closed, End, Failure, Incoming, Next, PeerInfo, Served, Stats, Stream,
+    },
+    gain::Gain,
     inbox::Inbox,
-    lanes::Lanes,
+    keys::Keys,
+    lanes::{LANES, Lanes, Window},
     learned::Learned,
     liveness::Liveness,
+    memory::Lease,
+    rest::Rest,
     served::ServedCalls,
     staging::{self, Staging},
 };
@@ -83,18 +90,30 @@ pub(crate) enum Step {
     Ready(Arc<PeerInfo>),
     Request(Incoming),
     Cancelled(Served, Cancel),
-    Done { slot: u32, outcome: Result<Answer, Failure> },
+    Done { slot: u32, outcome: Result<Answer, Failure>, rest: Rest },
+    Readable(Stream),
+    Writable(Stream),
     Room,
     Draining { until: Instant, status: Status },
     Alive,
     Closed(Closed),
 }
 
-/// A one-way that waits for a handler.
-pub(crate) struct WaitingOneWay {
-    pub(crate) id: u64,
-    pub(crate) incoming: Incoming,
-    pub(crate) deadline: u64,
+/// What is to be told about a stream.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Tiding {
+    Readable(Stream),
+    Writable(Stream),
+}
+
+/// One-ways that have a place and do not run.
+#[derive(Debug, Default)]
+pub(crate) struct Backlog {
+    /// Those that could start, by priority.
+    pub(crate) ready: [VecDeque<Served>; LANES],
+    /// All of them, those that arrive or wait for their key too, and their octets.
+    pub(crate) count: usize,
+    pub(crate) octets: usize,
 }
 
 /// Control frames that wait to be committed: a bounded number, whatever the peer sends.
@@ -110,6 +129,10 @@ pub(crate) struct Control {
     pub(crate) tables: u32,
     /// Calls to cancel: at most one a call that was committed.
     pub(crate) cancels: VecDeque<(u64, Status)>,
+    /// Ids on which a message is to be abandoned: at most one a message that was begun.
+    pub(crate) abandons: VecDeque<u64>,
+    /// Streams whose credit is to be returned.
+    pub(crate) credits: VecDeque<Stream>,
 }
 
 pub(crate) struct Machine {
@@ -134,6 +157,13 @@ pub(crate) struct Machine {
     pub(crate) peer_frame: usize,
     pub(crate) peer_message: usize,
     pub(crate) peer_concurrent: u32,
+    pub(crate) peer_streams: u32,
+    pub(crate) peer_item: usize,
+    /// The initial credit for items to the peer.
+    pub(crate) peer_window: u32,
+    /// Both sides understand Snappy.
+    pub(crate) snappy: bool,
+    pub(crate) gain: Option<Box<Gain>>,
     pub(crate) learned: Learned,
 
     pub(crate) calls: Calls,
@@ -149,6 +179,8 @@ pub(crate) struct Machine {
 
     /// Calls of the peer that this side serves at once.
     pub(crate) own_concurrent: u32,
+    /// Of those, the ones that stream.
+    pub(crate) own_streams: u32,
     /// Open calls and unwritten answers, at most: beyond twice what was announced, plus 16, it is a flood.
     pub(crate) most_unwritten: u32,
     pub(crate) served: ServedCalls,
@@ -156,8 +188,24 @@ pub(crate) struct Machine {
     /// The highest id of a call that the peer began.
     pub(crate) highest_in: u64,
     pub(crate) cancelled: VecDeque<(Served, Cancel)>,
-    pub(crate) backlog: VecDeque<WaitingOneWay>,
-    pub(crate) backlog_octets: usize,
+    /// Calls whose turn has come.
+    pub(crate) startable: VecDeque<Served>,
+    pub(crate) backlog: Backlog,
+    pub(crate) keys: Keys,
+    /// What is to be told about streams.
+    pub(crate) tidings: VecDeque<Tiding>,
+    /// Octets of late items that are free, and until when.
+    pub(crate) late_credit: u64,
+    pub(crate) late_until: u64,
+    /// Messages of which more is to come, by id.
+    pub(crate) arriving: BTreeMap<u64, Arriving>,
+    /// Not later than the first of them is given up.
+    pub(crate) arriving_due: u64,
+    pub(crate) direct: Option<Direct>,
+    /// Octets that are reserved for arguments and have not come.
+    pub(crate) outstanding: usize,
+    pub(crate) pool: Pool,
+    pub(crate) lease: Lease,
     /// Messages that were refused while they were being sent: their CONTINUATIONs are free for a while.
     pub(crate) refused: BTreeMap<u64, u64>,
 
@@ -210,6 +258,11 @@ impl Machine {
             peer_frame: 0,
             peer_message: 0,
             peer_concurrent: 0,
+            peer_streams: 0,
+            peer_item: 0,
+            peer_window: 0,
+            snappy: false,
+            gain: None,
             learned: Learned::default(),
             calls: Calls::default(),
             call_timers: Deadlines::default(),
@@ -218,13 +271,24 @@ impl Machine {
             finished: VecDeque::new(),
             room_wanted: None,
             own_concurrent: config.announced_concurrency(),
+            own_streams: config.announced_streams(),
             most_unwritten: config.announced_concurrency().saturating_mul(2).saturating_add(16),
             served: ServedCalls::default(),
             served_timers: Deadlines::default(),
             highest_in: 0,
             cancelled: VecDeque::new(),
-            backlog: VecDeque::new(),
-            backlog_octets: 0,
+            startable: VecDeque::new(),
+            backlog: Backlog::default(),
+            keys: Keys::default(),
+            tidings: VecDeque::new(),
+            late_credit: 0,
+            late_until: 0,
+            arriving: BTreeMap::new(),
+            arriving_due: NEVER,
+            direct: None,
+            outstanding: 0,
+            pool: Pool::default(),
+            lease: Lease::default(),
             refused: BTreeMap::new(),
             staging: Staging::default(),
             transmitted: 0,
@@ -270,11 +334,17 @@ impl Machine {
         self.calls.unanswered < self.peer_concurrent
     }
 
+    /// What the peer would take now.
+    #[inline]
+    pub(crate) const fn window(&self) -> Window {
+        Window { requests: self.window_open(), streams: self.calls.streams < self.peer_streams }
+    }
+
     /// Whether a small frame may go straight out: little is under way, and nobody waits who came before.
     #[inline]
     pub(crate) fn may_stage(&self) -> bool {
         self.phase == Phase::Ready
-            && !self.lanes.any(true)
+            && self.lanes.is_empty()
             && self.live.unsent + self.staging.len() < staging::MOST
     }
 
@@ -282,9 +352,7 @@ impl Machine {
     pub(crate) fn has_output(&self) -> bool {
         match self.phase {
             Phase::Greeting | Phase::Acking | Phase::Refusing | Phase::Closing | Phase::Flushing => true,
-            Phase::Ready => {
-                !self.staging.is_empty() || self.lanes.any(self.window_open()) || self.has_control()
-            }
+            Phase::Ready => !self.staging.is_empty() || self.lanes.any(self.window()) || self.has_control(),
             _ => false,
         }
     }
@@ -297,6 +365,8 @@ impl Machine {
             || control.drain
             || control.table.is_some()
             || !control.cancels.is_empty()
+            || !control.abandons.is_empty()
+            || !control.credits.is_empty()
     }
 
     #[inline]
@@ -305,7 +375,9 @@ impl Machine {
             || self.ready_untold
             || !self.finished.is_empty()
             || !self.cancelled.is_empty()
-            || self.may_start_one_way()
+            || !self.startable.is_empty()
+            || !self.tidings.is_empty()
+            || self.next_one_way().is_some()
             || self.may_tell_room()
             || (self.closed.is_some() && !self.closed_told && self.may_tell_closed())
             || (self.eof.is_some() && self.phase.listens())
@@ -344,6 +416,7 @@ impl Machine {
             return NEVER;
         }
         let mut next = self.phase_until.min(self.call_timers.next()).min(self.served_timers.next());
+        next = next.min(self.arriving_due);
         if self.phase == Phase::Ready {
             next = next
                 .min(self.live.next(self.has_output()))
@@ -372,6 +445,10 @@ impl Machine {
     /// Gives memory back on a line that has been idle for a heartbeat's time.
     pub(crate) fn shrink(&mut self) {
         self.inbox.release();
+        self.pool.clear();
+        self.gain.iter_mut().for_each(|gain| gain.shrink());
+        let arrived = self.served.held.saturating_sub(self.outstanding);
+        self.lease.shrink(arrived, &self.config.shared);
         self.lanes.shrink();
         self.staging.shrink();
         self.calls.shrink();
@@ -387,6 +464,32 @@ impl Machine {
         if self.control.cancels.is_empty() {
             self.control.cancels = VecDeque::new();
         }
+        if self.control.abandons.is_empty() {
+            self.control.abandons = VecDeque::new();
+        }
+        if self.control.credits.is_empty() {
+            self.control.credits = VecDeque::new();
+        }
+        if self.tidings.is_empty() {
+            self.tidings = VecDeque::new();
+        }
+        if self.startable.is_empty() {
+            self.startable = VecDeque::new();
+        }
+    }
+
+    /// Gives back what was drawn of the server's memory and is several steps too much.
+    pub(crate) fn trim(&mut self) {
+        let arrived = self.served.held.saturating_sub(self.outstanding);
+        self.lease.trim(arrived, &self.config.shared);
+    }
+
+    /// A frame has come whole.
+    #[inline]
+    pub(crate) fn frame_done(&mut self) {
+        self.live.frame_done();
+        self.stats.frames_in += 1;
+        self.header_at = None;
     }
 
     /// Discards what has arrived.
@@ -394,5 +497,13 @@ impl Machine {
         self.inbox.clear();
         self.unparsed = false;
         self.header_at = None;
+        self.direct = None;
+    }
+}
+
+impl Drop for Machine {
+    /// What was drawn of the server's memory goes back.
+    fn drop(&mut self) {
+        self.lease.shrink(0, &self.config.shared);
     }
 }

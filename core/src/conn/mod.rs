@@ -1,27 +1,36 @@
 //! One connection, as a pure state machine. Start at [`Connection`].
 
+mod assembly;
 mod budget;
 mod calling;
 mod calls;
 mod config;
+mod credit;
 mod deadlines;
 mod ending;
 mod event;
+mod fragments;
+mod gain;
 mod handshake;
 mod inbox;
 mod input;
+mod items;
+mod keys;
 mod lanes;
 mod learned;
 mod liveness;
 mod machine;
+mod memory;
 mod outbox;
 mod output;
 mod pace;
 mod probe;
 mod quick;
+mod rest;
 mod served;
 mod serving;
 mod staging;
+mod streaming;
 mod timers;
 
 use alloc::{sync::Arc, vec::Vec};
@@ -33,9 +42,11 @@ pub use self::{
     config::{Config, ConfigBuilder, ConfigError, Limits, MethodSpec, Side},
     event::{
         Answer, Body, By, CallHead, CallId, Cancel, CheckingIn, Closed, Disconnect, End, Event, Failure,
-        Incoming, Next, PeerInfo, Rejected, Rejection, Reply, ReplyError, Served, Stats,
+        Incoming, ItemError, Next, PeerInfo, Rejected, Rejection, Reply, ReplyError, Served, Stats, Stream,
+        Taken,
     },
     outbox::Outbox,
+    rest::Rest,
 };
 use self::{
     machine::{Machine, Phase, Step},
@@ -43,7 +54,7 @@ use self::{
 };
 use crate::{
     time::{Instant, NEVER, instant},
-    wire::{Class, Ran, Status},
+    wire::{Class, Kind, Ran, Status},
 };
 
 /// One connection of the Tieline protocol, from check-in to close.
@@ -121,7 +132,7 @@ use crate::{
 ///     }
 ///     carry(now, &mut server, &mut client);
 ///     while let Some(event) = client.poll_event(now) {
-///         if let Event::Done { user, outcome } = event {
+///         if let Event::Done { user, outcome, .. } = event {
 ///             echoed = Some((user, outcome?.payload));
 ///         }
 ///     }
@@ -148,15 +159,14 @@ impl<U> Connection<U> {
     /// An empty buffer to read into, which continues the memory of what has arrived where that is possible. Give it
     /// back with [`handle_input`](Self::handle_input), filled or not; filling another one and giving that is fine too.
     pub fn lend(&mut self) -> BytesMut {
-        let missing = self.machine.missing();
-        self.machine.inbox.lend(missing)
+        self.machine.lend()
     }
 
     /// Octets have arrived. They are decoded when an event is asked for.
     #[inline]
     pub fn handle_input(&mut self, now: Instant, filled: BytesMut) {
         self.machine.tick(now);
-        let octets = self.machine.inbox.fill(filled);
+        let octets = self.machine.take_in(filled);
         self.machine.handle_input(octets);
     }
 
@@ -306,6 +316,60 @@ impl<U> Connection<U> {
         let _ = self.reply(now, call, &reply);
     }
 
+    // ---- streams ----------------------------------------------------------------------------------------------
+
+    /// Sends an item on a call that streams: of this side's own, or of one that is served. Items wait here for credit
+    /// and for their turn, up to [`Limits::max_queued_items`] a call.
+    ///
+    /// # Errors
+    /// [`ItemError`]: full, which [`Event::Writable`] ends; too large for the peer; or over. Nothing is sent then.
+    #[inline]
+    pub fn send_item(
+        &mut self,
+        now: Instant,
+        to: impl Into<Stream>,
+        item: Body<'_>,
+    ) -> Result<(), ItemError> {
+        self.machine.tick(now);
+        self.machine.send_item(to.into(), item)
+    }
+
+    /// Ends what this side sends on a call of its own: STREAM_END goes out behind the last item. Whoever serves a
+    /// call ends its items with [`reply`](Self::reply).
+    ///
+    /// # Errors
+    /// [`ItemError::Over`].
+    pub fn end_items(&mut self, now: Instant, call: CallId) -> Result<(), ItemError> {
+        self.machine.tick(now);
+        self.machine.end_items(call)
+    }
+
+    /// Takes the next item that has come on a call, and so lets the peer send more. `None`: there is none now, and
+    /// [`Event::Readable`] will tell of the next; or the call is over.
+    #[inline]
+    pub fn take_item(&mut self, now: Instant, from: impl Into<Stream>) -> Option<Taken> {
+        self.machine.tick(now);
+        self.machine.take_item(from.into())
+    }
+
+    /// Lets so many octets more come than were taken: an item costs its octets as sent, and 256. Without it a call
+    /// that began with no credit gets no items. Credit never rises above 2^31−1.
+    pub fn grant(&mut self, now: Instant, from: impl Into<Stream>, octets: u32) {
+        self.machine.tick(now);
+        self.machine.grant(from.into(), octets);
+    }
+
+    /// What the application gave along with a call of this side, until it gets it back.
+    #[must_use]
+    pub fn user(&self, id: CallId) -> Option<&U> {
+        if !self.machine.calls.is_open(id) {
+            return None;
+        }
+        self.users.get(id.slot as usize)?.as_ref()
+    }
+
+    // ---- the life of the connection ---------------------------------------------------------------------------
+
     /// Accepts the check-in that [`Event::CheckIn`] asked about.
     pub fn accept_check_in(&mut self, now: Instant) {
         self.machine.tick(now);
@@ -374,7 +438,7 @@ impl<U> Connection<U> {
             Quick::Answer { slot } => {
                 let user = self.take_user(slot)?;
                 self.machine.settle();
-                Event::Done { user, outcome: Ok(Answer { payload, envelope: None }) }
+                Event::Done { user, outcome: Ok(Answer { payload, envelope: None }), rest: Rest::NONE }
             }
             Quick::Request { call, method, deadline } => Event::Request(Incoming {
                 call,
@@ -382,6 +446,7 @@ impl<U> Connection<U> {
                 one_way: false,
                 priority: 0,
                 codec: 0,
+                kind: Kind::Unary,
                 deadline: instant(deadline),
                 payload,
                 envelope: None,
@@ -396,14 +461,15 @@ impl<U> Connection<U> {
             let Some(step) = self.machine.poll() else {
                 // What was decoded may have been the last that a drain waited for.
                 self.machine.settle();
+                self.machine.trim();
                 return None;
             };
             let event = match step {
-                Step::Done { slot, outcome } => {
+                Step::Done { slot, outcome, rest } => {
                     let user = self.take_user(slot);
                     self.machine.settle();
                     match user {
-                        Some(user) => Event::Done { user, outcome },
+                        Some(user) => Event::Done { user, outcome, rest },
                         // Not reached: a slot that is told has its value.
                         None => continue,
                     }
@@ -412,6 +478,8 @@ impl<U> Connection<U> {
                 Step::Cancelled(call, why) => Event::Cancelled(call, why),
                 Step::CheckIn(check_in) => Event::CheckIn(check_in),
                 Step::Ready(peer) => Event::Ready(peer),
+                Step::Readable(stream) => Event::Readable(stream),
+                Step::Writable(stream) => Event::Writable(stream),
                 Step::Room => Event::Room,
                 Step::Draining { until, status } => Event::Draining { until, status },
                 Step::Alive => Event::Alive,

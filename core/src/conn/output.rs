@@ -5,18 +5,23 @@ use bytes::Buf;
 use super::{
     calls::{Owner, Wire},
     config::Side,
-    lanes::{Sort, Waiting},
+    event::{CallId, Served, Stream},
+    fragments::{Whole, commit_abandon, commit_rest},
+    lanes::{Sort, Waiting, Window},
     machine::{Machine, Phase},
     outbox::Outbox,
 };
 use crate::{
     time::{MILLISECOND, NEVER, nanos},
     wire::{
-        CheckIn, CheckInAck, Close, Drain, Envelope, Flags, Frame, FrameType, Header, Label, Method, Ran,
-        Repeated, Status, Table, varint,
+        CheckIn, CheckInAck, Close, Credit, Drain, Envelope, Flags, Frame, FrameType, Header, Label, Method,
+        Ran, Repeated, Status, Table, varint,
     },
 };
 
+/// The number of the feature Snappy (protocol §4, `features`), and whether this build has it.
+pub(super) const SNAPPY: u32 = 1;
+pub(super) const HAS_SNAPPY: bool = cfg!(feature = "snappy");
 /// The tag of `Request.timeout_us`: field 3, varint.
 const TIMEOUT_TAG: u8 = 3 << 3;
 /// TABLE goes out in as few pieces as the peer's frames allow, and in so many at most: each costs the peer's budget 64
@@ -79,9 +84,11 @@ impl Machine {
                 self.linger();
             }
             Phase::Flushing => {
+                self.commit_abandons(out);
                 self.commit_staged(out);
                 self.commit_data(out);
-                if self.staging.is_empty() && !self.lanes.any(false) {
+                let clear = self.staging.is_empty() && self.control.abandons.is_empty();
+                if clear && !self.lanes.any(Window::SHUT) {
                     self.end_calls(Status::CONNECTION_LOST, "the connection is over");
                     self.commit_close(out);
                 }
@@ -96,7 +103,7 @@ impl Machine {
         }
     }
 
-    fn put(
+    pub(super) fn put(
         &mut self,
         out: &mut Outbox,
         frame_type: FrameType,
@@ -115,7 +122,9 @@ impl Machine {
 
     fn commit_check_in(&mut self, out: &mut Outbox) {
         // A number that nobody knows, so that servers keep ignoring those (protocol §4, `features`).
-        let unknown = [1001 + u32::try_from(self.random() % 60_000).unwrap_or(0)];
+        let unknown = 1001 + u32::try_from(self.random() % 60_000).unwrap_or(0);
+        let features = [SNAPPY, unknown];
+        let offered = if HAS_SNAPPY { &features[..] } else { &features[1..] };
         let config = alloc::sync::Arc::clone(&self.config);
         let labels: alloc::vec::Vec<Label<'_>> =
             config.labels.iter().map(|(key, value)| Label { key, value }).collect();
@@ -124,10 +133,13 @@ impl Machine {
             identifier: &config.identifier,
             heartbeat_interval_ms: millis(nanos(config.heartbeat_interval)),
             instance: config.instance,
-            features: Repeated::from(&unknown[..]),
+            features: Repeated::from(offered),
             max_frame: limits.max_frame,
             max_message: limits.max_message,
+            max_item: limits.max_item,
             max_concurrent: config.announced_concurrency(),
+            max_streams: config.announced_streams(),
+            stream_window: limits.stream_window,
             credential: &config.credential,
             labels: Repeated::from(&labels[..]),
             ..CheckIn::default()
@@ -142,13 +154,18 @@ impl Machine {
             config.labels.iter().map(|(key, value)| Label { key, value }).collect();
         let interval = self.peer.as_ref().map_or(0, |peer| nanos(peer.heartbeat_interval));
         let limits = &config.limits;
+        let granted = if self.snappy { &[SNAPPY][..] } else { &[] };
         let said = CheckInAck {
             identifier: &config.identifier,
             heartbeat_interval_ms: millis(interval),
             instance: config.instance,
+            features: Repeated::from(granted),
             max_frame: limits.max_frame,
             max_message: limits.max_message,
+            max_item: limits.max_item,
             max_concurrent: config.announced_concurrency(),
+            max_streams: config.announced_streams(),
+            stream_window: limits.stream_window,
             labels: Repeated::from(&labels[..]),
             ..CheckInAck::default()
         };
@@ -207,6 +224,25 @@ impl Machine {
                 self.put(out, FrameType::CANCEL, status, id, Envelope::None);
             }
         }
+        // Behind the CANCELs: whose call was cancelled is not asked again what became of its message.
+        self.commit_abandons(out);
+        while out.has_room()
+            && let Some(stream) = self.control.credits.pop_front()
+        {
+            if let Some((id, octets)) = self.credit_to_commit(stream) {
+                self.put(out, FrameType::CREDIT, Status::OK, id, Envelope::Credit(Credit { octets }));
+            }
+        }
+    }
+
+    /// Ends messages that will not be finished.
+    fn commit_abandons(&mut self, out: &mut Outbox) {
+        while out.has_room()
+            && let Some(id) = self.control.abandons.pop_front()
+        {
+            commit_abandon(out, id);
+            self.stats.frames_out += 1;
+        }
     }
 
     fn commit_table(&mut self, out: &mut Outbox, first: u32) {
@@ -234,16 +270,24 @@ impl Machine {
         self.put(out, FrameType::TABLE, Status::OK, 0, Envelope::Table(table));
     }
 
-    /// Answers and one-ways take turns with REQUESTs, priority by priority.
+    /// Answers, one-ways and items take turns with REQUESTs, priority by priority.
     #[inline]
     fn commit_data(&mut self, out: &mut Outbox) {
         let requests = self.phase == Phase::Ready;
         let mut lane = 0;
         // What is staged came first.
-        while self.staging.is_empty() && out.has_room() && self.lanes.any(requests && self.window_open()) {
+        while self.staging.is_empty() && out.has_room() {
+            let window = if requests { self.window() } else { Window::SHUT };
+            if !self.lanes.any(window) {
+                break;
+            }
             let other = self.commit_next(Sort::Other, lane, out);
+            let stream = requests
+                && self.lanes.any(self.window())
+                && self.window() == Window { requests: true, streams: true }
+                && self.commit_next(Sort::Stream, lane, out);
             let request = requests && self.window_open() && self.commit_next(Sort::Request, lane, out);
-            if !other && !request {
+            if !other && !stream && !request {
                 lane = (lane + 1) % 3;
             }
         }
@@ -259,53 +303,59 @@ impl Machine {
         true
     }
 
-    /// Commits an answer or a call; `false` if it was withdrawn.
+    /// Commits a frame of whoever waits; `false` if it was withdrawn.
     #[inline]
     fn commit_one(&mut self, waiting: Waiting, out: &mut Outbox) -> bool {
         match waiting {
-            Waiting::Answer { slot } => {
-                self.commit_answer(slot, out);
-                true
-            }
+            Waiting::Answer(call) => self.commit_answer(call, out),
             Waiting::Call { slot, generation } => self.commit_call(slot, generation, out),
+            Waiting::Rest { slot, generation } => self.commit_call_rest(slot, generation, out),
+            Waiting::Items(stream) => self.commit_items(stream, out),
         }
     }
 
-    #[inline]
-    fn commit_answer(&mut self, slot: u32, out: &mut Outbox) {
-        let Some(serving) = self.served.get(slot) else { return };
+    fn commit_answer(&mut self, to: Served, out: &mut Outbox) -> bool {
+        let (room, most) = (self.room(), self.peer_frame);
+        let Some(serving) = self.served.standing(to).filter(|serving| serving.unwritten) else {
+            return false;
+        };
+        let (id, lane) = (serving.id, serving.lane);
+        let (sent, compressed) =
+            serving.cold.as_ref().map_or((None, false), |cold| (cold.sent, cold.compressed));
         let payload = serving.buf.len() - serving.envelope as usize + serving.body.len();
-        let len = match (serving.envelope, payload) {
-            (0, 0) => 0,
-            (envelope, _) => varint::len(envelope.into()) + serving.buf.len() + serving.body.len(),
+        let sent = match sent {
+            Some(sent) => commit_rest(out, id, &serving.body, sent, room),
+            None => {
+                let (envelope, copied) =
+                    serving.buf.split_at_checked(serving.envelope as usize).unwrap_or_default();
+                let whole = Whole {
+                    frame_type: FrameType::RESPONSE,
+                    status: serving.status,
+                    id,
+                    compressed,
+                    envelope: [envelope, &[], &[]],
+                    copied,
+                    shared: &serving.body,
+                };
+                // `queue_answer` compared the envelope with the peer's limit.
+                whole.commit(out, room, most).unwrap_or(payload)
+            }
         };
-        let header = Header {
-            frame_type: FrameType::RESPONSE,
-            flags: Flags::NONE,
-            status: serving.status,
-            id: serving.id,
-            // `answer` compared it with the peer's limit.
-            len: u32::try_from(len).unwrap_or(u32::MAX),
-        };
-        let small = out.small();
-        let before = small.len();
-        small.extend_from_slice(&header.emit());
-        if len > 0 {
-            varint::put(serving.envelope.into(), small);
-            small.extend_from_slice(&serving.buf);
-        }
-        out.wrote(before);
-        if !serving.body.is_empty() {
-            out.share(core::mem::take(&mut serving.body));
+        self.stats.frames_out += 1;
+        if sent < payload {
+            serving.cold().sent = Some(sent);
+            self.lanes.push(Sort::Other, lane, Waiting::Answer(to));
+            return true;
         }
         serving.unwritten = false;
-        self.stats.frames_out += 1;
-        self.served.release(slot);
+        serving.body = bytes::Bytes::new();
+        self.served.release(to.slot);
+        true
     }
 
-    #[inline]
     fn commit_call(&mut self, slot: u32, generation: u32, out: &mut Outbox) -> bool {
-        let (now, side) = (self.now, self.side_bit());
+        let (now, side, room, most) = (self.now, self.side_bit(), self.room(), self.peer_frame);
+        let (max_message, max_window) = (self.peer_message, self.peer_window);
         let Some(call) = self.calls.get(slot) else { return false };
         if call.generation != generation || call.wire != Wire::Queued {
             return false;
@@ -315,57 +365,94 @@ impl Machine {
         } else {
             Some(call.deadline.saturating_sub(now).div_ceil(1000))
         };
-        let timeout = left.map_or(0, |us| 1 + varint::len(us));
         let (before, after) = (usize::from(call.before), usize::from(call.after));
-        let envelope = before + timeout + after;
         let payload = call.buf.len() - before - after + call.body.len();
-        let len = varint::len(envelope as u64) + envelope + payload;
-        if left == Some(0) || payload > self.peer_message || len > self.peer_frame {
-            self.commit_nothing(slot, left == Some(0));
-            return true;
+        let mut timeout = alloc::vec::Vec::new();
+        if let Some(us) = left {
+            timeout.push(TIMEOUT_TAG);
+            varint::put(us, &mut timeout);
         }
-        self.counter += 1;
-        let id = (self.counter << 17) | (u64::from(slot) << 1) | side;
-        let frame_type = if call.one_way { FrameType::ONE_WAY } else { FrameType::REQUEST };
-        let header = Header {
-            frame_type,
-            flags: Flags::NONE,
+        let (head, rest) = call.buf.split_at_checked(before).unwrap_or_default();
+        let (tail, copied) = rest.split_at_checked(after).unwrap_or_default();
+        let id = ((self.counter + 1) << 17) | (u64::from(slot) << 1) | side;
+        let whole = Whole {
+            frame_type: if call.one_way { FrameType::ONE_WAY } else { FrameType::REQUEST },
             status: Status::OK,
             id,
-            // At most the peer's max_frame.
-            len: u32::try_from(len).unwrap_or(u32::MAX),
+            compressed: call.cold.as_ref().is_some_and(|cold| cold.compressed),
+            envelope: [head, &timeout, tail],
+            copied,
+            shared: &call.body,
         };
-        let small = out.small();
-        let start = small.len();
-        small.extend_from_slice(&header.emit());
-        varint::put(envelope as u64, small);
-        let (head, rest) = call.buf.split_at_checked(before).unwrap_or_default();
-        small.extend_from_slice(head);
-        if let Some(us) = left {
-            small.push(TIMEOUT_TAG);
-            varint::put(us, small);
-        }
-        small.extend_from_slice(rest);
-        out.wrote(start);
-        if !call.body.is_empty() {
-            out.share(call.body.clone());
-        }
+        let fits = left != Some(0) && payload <= max_message;
+        let Some(sent) = (if fits { whole.commit(out, room, most) } else { None }) else {
+            self.commit_nothing(slot, left == Some(0));
+            return true;
+        };
+        self.counter += 1;
         call.id = id;
-        call.wire = if call.one_way { Wire::Off } else { Wire::Sent };
-        let one_way = call.one_way;
-        self.calls.unqueue(slot);
+        let (one_way, lane, all) = (call.one_way, call.lane, sent >= payload);
+        call.wire = if one_way { Wire::Sending } else { Wire::Sent };
+        let mut streams = false;
+        if let Some(cold) = &mut call.cold {
+            if let Some(sends) = cold.stream.as_mut().and_then(|stream| stream.sends.as_mut()) {
+                // What was handed over before check-in did not know the window.
+                sends.purse = super::credit::Purse::new(max_window);
+            }
+            streams = cold.stream.is_some();
+        }
+        if !all {
+            call.cold.get_or_insert_default().sent = Some(sent);
+            self.lanes.push(Sort::Other, lane, Waiting::Rest { slot, generation });
+        }
         self.highest_out = id;
         self.transmitted = id;
         self.idle_since = now;
         self.stats.frames_out += 1;
         self.stats.calls_out += 1;
-        if one_way {
-            self.call_timers.remove(slot);
-            self.tell(slot, None);
-        } else {
+        if !one_way {
             self.calls.unanswered += 1;
+            self.calls.streams += u32::from(streams);
+        }
+        if all {
+            self.call_is_out(slot);
         }
         true
+    }
+
+    /// Commits the next frame of a call; `false` if it was given up.
+    fn commit_call_rest(&mut self, slot: u32, generation: u32, out: &mut Outbox) -> bool {
+        let room = self.room();
+        let stands = |call: &&mut super::calls::Call| call.generation == generation && call.wire != Wire::Off;
+        let Some(call) = self.calls.get(slot).filter(stands) else { return false };
+        let Some(sent) = call.cold.as_ref().and_then(|cold| cold.sent) else { return false };
+        let (id, lane, all) = (call.id, call.lane, call.body.len());
+        let sent = commit_rest(out, id, &call.body, sent, room);
+        self.stats.frames_out += 1;
+        self.idle_since = self.now;
+        if let Some(cold) = &mut call.cold {
+            cold.sent = (sent < all).then_some(sent);
+        }
+        if sent < all {
+            self.lanes.push(Sort::Other, lane, Waiting::Rest { slot, generation });
+        } else {
+            self.call_is_out(slot);
+        }
+        true
+    }
+
+    /// The last frame of a call is committed.
+    fn call_is_out(&mut self, slot: u32) {
+        self.calls.unqueue(slot);
+        let Some(call) = self.calls.get(slot) else { return };
+        if call.one_way {
+            call.wire = Wire::Off;
+            self.call_timers.remove(slot);
+            self.tell(slot, None);
+        } else if call.cold.is_some() {
+            let id = CallId { slot, generation: call.generation };
+            self.kick(Stream::Ours(id));
+        }
     }
 
     /// A call whose time is over, or that turned out too large for the peer, ends here instead of going out.

@@ -11,6 +11,7 @@ use super::{
     lanes::NORMAL,
     machine::{Machine, Phase},
     outbox::SHARE_FROM,
+    served::Serving,
     staging::next_frame,
 };
 use crate::{
@@ -122,7 +123,7 @@ impl Machine {
     #[inline(always)]
     fn quick_answer(&mut self, id: u64) -> Option<u32> {
         let (slot, call) = self.calls.by_wire_id(id)?;
-        if call.owner != Owner::Waits {
+        if call.owner != Owner::Waits || call.cold.is_some() {
             return None;
         }
         call.owner = Owner::Gone;
@@ -149,6 +150,7 @@ impl Machine {
             config.limits.memory.saturating_sub(self.served.held).min(config.limits.max_message as usize);
         if !in_order
             || plain.payload > room
+            || !self.lease.covers(self.served.held + plain.payload)
             || !config.methods.get(plain.method as usize)?.plain
             || self.served.admitted >= self.own_concurrent
             || self.unwritten() >= self.most_unwritten
@@ -159,7 +161,7 @@ impl Machine {
         }
         self.highest_in = id;
         self.idle_since = self.now;
-        let (slot, serving) = self.served.admit(id, false, true);
+        let (slot, serving) = self.served.admit(id, true);
         serving.lane = NORMAL;
         serving.held = u32::try_from(plain.payload).unwrap_or(u32::MAX);
         serving.deadline = deadline;
@@ -181,9 +183,9 @@ impl Machine {
         };
         let deadline = head.deadline.map_or(NEVER, Instant::as_nanos);
         let us = deadline.saturating_sub(self.now).div_ceil(1000);
-        let plain =
-            head.metadata.is_empty() && head.trace.is_empty() && head.codec == 0 && head.priority == 0;
-        if !plain
+        let packs = self.snappy && self.config.compress && payload.len() >= self.config.compress_from;
+        if packs
+            || !head.is_plain()
             || head.parent.is_some()
             || payload.len() >= SHARE_FROM.min(self.peer_message)
             || us == 0
@@ -268,9 +270,8 @@ impl Machine {
         if !reply.is_plain() || payload.len() >= most || !self.may_stage() {
             return false;
         }
-        let Some(serving) = self.served.get(slot).filter(|serving| serving.lane == NORMAL) else {
-            return false;
-        };
+        let usual = |serving: &&mut Serving| serving.lane == NORMAL && serving.cold.is_none();
+        let Some(serving) = self.served.get(slot).filter(usual) else { return false };
         serving.answered = true;
         let envelope = usize::from(!payload.is_empty());
         let len = u32::try_from(envelope + payload.len()).unwrap_or(u32::MAX);

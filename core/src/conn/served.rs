@@ -5,12 +5,39 @@
 //! for a peer to attack, and keeping the index costs one store a call. A place is held until the answer is committed *and* the handler has
 //! really stopped, whichever is later (protocol §5, "One outcome").
 
-use alloc::vec::Vec;
+use alloc::{boxed::Box, sync::Arc, vec::Vec};
 
 use bytes::Bytes;
 
-use super::{event::Served, lanes::NORMAL};
+use super::{
+    event::{Incoming, Served},
+    lanes::NORMAL,
+    streaming::Streaming,
+};
 use crate::{time::NEVER, wire::Status};
+
+/// What few served calls have.
+#[derive(Debug, Default)]
+pub(crate) struct Cold {
+    /// The head, and the argument once it is whole, of a call that has not started: it arrives, or waits for its turn.
+    pub(crate) parked: Option<Incoming>,
+    /// The argument is not whole.
+    pub(crate) arriving: bool,
+    /// Octets that are reserved for it and have not come.
+    pub(crate) missing: usize,
+    pub(crate) key: Option<Arc<[u8]>>,
+    pub(crate) stream: Option<Streaming>,
+    /// The answer goes out behind the items.
+    pub(crate) answer_waits: bool,
+    /// How much of the answer's payload was committed, while more of it is to come.
+    pub(crate) sent: Option<usize>,
+    /// The answer is compressed.
+    pub(crate) compressed: bool,
+    /// Result and items are to be compressed.
+    pub(crate) compress: bool,
+    /// The index of the method.
+    pub(crate) method: u32,
+}
 
 pub(crate) struct Serving {
     pub(crate) generation: u32,
@@ -33,6 +60,19 @@ pub(crate) struct Serving {
     pub(crate) buf: Vec<u8>,
     pub(crate) envelope: u32,
     pub(crate) body: Bytes,
+    pub(crate) cold: Option<Box<Cold>>,
+}
+
+impl Serving {
+    /// Whether it was admitted and has not started.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.cold.as_ref().is_some_and(|cold| cold.parked.is_some())
+    }
+
+    /// What few have; made if it is not there.
+    pub(crate) fn cold(&mut self) -> &mut Cold {
+        self.cold.get_or_insert_default()
+    }
 }
 
 /// Buffers up to this capacity stay with their slot for the next answer.
@@ -52,6 +92,8 @@ pub(crate) struct ServedCalls {
     pub(crate) requests: u32,
     /// One-ways that run.
     pub(crate) one_ways: u32,
+    /// REQUESTs that were admitted, hold their place and stream.
+    pub(crate) streams: u32,
     /// Octets of arguments that are held.
     pub(crate) held: usize,
 }
@@ -62,34 +104,49 @@ impl ServedCalls {
         self.slots.len() - self.free.len()
     }
 
-    /// A place for the call `id`.
+    /// A place for the one-way `id`, which does not run yet.
+    pub(crate) fn admit_one_way(&mut self, id: u64) -> (u32, &mut Serving) {
+        let (slot, serving) = self.place(id);
+        serving.one_way = true;
+        serving.admitted = false;
+        serving.running = false;
+        serving.answered = true;
+        (slot, serving)
+    }
+
+    /// A place for the REQUEST `id`; if it is admitted it runs.
     #[inline(always)]
-    pub(crate) fn admit(&mut self, id: u64, one_way: bool, admitted: bool) -> (u32, &mut Serving) {
+    pub(crate) fn admit(&mut self, id: u64, admitted: bool) -> (u32, &mut Serving) {
+        let (slot, serving) = self.place(id);
+        serving.one_way = false;
+        serving.admitted = admitted;
+        serving.running = admitted;
+        serving.answered = false;
+        self.requests += 1;
+        self.admitted += u32::from(admitted);
+        if let Some(place) = self.ids.get_mut(slot as usize) {
+            *place = id;
+        }
+        let hint = self.hint(id);
+        if let Some(place) = self.index.get_mut(hint) {
+            *place = slot;
+        }
+        // As in `place`.
+        #[allow(clippy::indexing_slicing)]
+        let serving = &mut self.slots[slot as usize];
+        (slot, serving)
+    }
+
+    #[inline(always)]
+    fn place(&mut self, id: u64) -> (u32, &mut Serving) {
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None => self.grow(),
         };
-        if one_way {
-            self.one_ways += 1;
-        } else {
-            self.requests += 1;
-            self.admitted += u32::from(admitted);
-            if let Some(place) = self.ids.get_mut(slot as usize) {
-                *place = id;
-            }
-            let hint = self.hint(id);
-            if let Some(place) = self.index.get_mut(hint) {
-                *place = slot;
-            }
-        }
         // Just pushed, or it was in the list of free ones, which only `release` fills.
         #[allow(clippy::indexing_slicing)]
         let serving = &mut self.slots[slot as usize];
         serving.id = id;
-        serving.one_way = one_way;
-        serving.admitted = admitted;
-        serving.running = admitted || one_way;
-        serving.answered = one_way;
         serving.lane = NORMAL;
         serving.deadline = NEVER;
         (slot, serving)
@@ -112,6 +169,7 @@ impl ServedCalls {
             buf: Vec::new(),
             envelope: 0,
             body: Bytes::new(),
+            cold: None,
         });
         self.ids.push(0);
         if self.index.len() < self.slots.len() {
@@ -157,6 +215,23 @@ impl ServedCalls {
             .filter(|serving| serving.generation == call.generation && serving.running)
     }
 
+    /// The call with this name, whether it runs, waits, or is over but for its answer.
+    #[inline]
+    pub(crate) fn standing(&mut self, call: Served) -> Option<&mut Serving> {
+        self.slots
+            .get_mut(call.slot as usize)
+            .filter(|serving| serving.generation == call.generation && serving.id != 0)
+    }
+
+    /// A one-way starts.
+    pub(crate) fn start_one_way(&mut self, slot: u32) {
+        if let Some(serving) = self.slots.get_mut(slot as usize) {
+            serving.running = true;
+            serving.admitted = true;
+            self.one_ways += 1;
+        }
+    }
+
     /// Gives a place back if the answer is out and the handler has stopped.
     #[inline]
     pub(crate) fn release(&mut self, slot: u32) {
@@ -165,6 +240,7 @@ impl ServedCalls {
             && serving.answered
             && !serving.unwritten
             && serving.id != 0
+            && !serving.is_pending()
         {
             serving.id = 0;
             if let Some(place) = self.ids.get_mut(slot as usize) {
@@ -173,8 +249,11 @@ impl ServedCalls {
             serving.generation = serving.generation.wrapping_add(1);
             self.held = self.held.saturating_sub(serving.held as usize);
             serving.held = 0;
+            if serving.cold.take().is_some_and(|cold| cold.stream.is_some()) {
+                self.streams = self.streams.saturating_sub(1);
+            }
             if serving.one_way {
-                self.one_ways = self.one_ways.saturating_sub(1);
+                self.one_ways = self.one_ways.saturating_sub(u32::from(serving.admitted));
             } else {
                 self.requests = self.requests.saturating_sub(1);
                 self.admitted = self.admitted.saturating_sub(u32::from(serving.admitted));

@@ -19,6 +19,9 @@ impl Machine {
         let mut due = core::mem::take(&mut self.served_timers);
         due.expire(now, |slot| self.served_expired(slot));
         self.served_timers = due;
+        if now >= self.arriving_due {
+            self.expire_messages();
+        }
         if self.phase == Phase::Ready {
             self.keep_alive();
         }
@@ -31,7 +34,7 @@ impl Machine {
             Verdict::Slow(why) => return self.fail(Status::SLOW_PEER, why),
         }
         if self.now >= self.idle_at() {
-            if self.calls.open() == 0 && self.served.open() == 0 && self.backlog.is_empty() {
+            if self.calls.open() == 0 && self.served.open() == 0 {
                 return self.close(Status::IDLE, "no calls for a while");
             }
             self.idle_since = self.now;

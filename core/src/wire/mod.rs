@@ -63,6 +63,7 @@ mod proto;
 mod repeated;
 mod request;
 mod response;
+pub mod snappy;
 mod status;
 mod stream;
 mod table;

@@ -266,7 +266,7 @@ impl Status {
     /// Whether the handler ran, as far as the status alone can tell.
     ///
     /// Who knows more says so instead. Two cases matter: a [`Status::TIMEOUT`] of a call of which
-    /// no octet left is `No`, and a [`Status::LOCAL_LIMIT`] that a *reply* ran into is `Yes`,
+    /// no octet left is `No`, and a [`Status::LOCAL_LIMIT`] that a *reply* ran into is `Maybe`,
     /// where this function answers for the request that could not be encoded.
     #[must_use]
     pub const fn ran(self) -> Ran {
@@ -288,7 +288,6 @@ impl Status {
                 | Self::CIRCUIT_OPEN
                 | Self::WRONG_SIGNATURE
                 | Self::LOCAL_LIMIT => Ran::No,
-                Self::BAD_REPLY | Self::LOST_REPLY => Ran::Yes,
                 _ => Ran::Maybe,
             },
         }

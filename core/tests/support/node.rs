@@ -220,7 +220,7 @@ impl Node {
                 world
                     .note(&[13, call.slot() as u64], || format!("{who} must stop {} ({why:?})", call.slot()));
             }
-            Event::Done { user, outcome } => {
+            Event::Done { user, outcome, .. } => {
                 let (status, ran) = match &outcome {
                     Ok(_) => (Status::OK, Ran::Yes),
                     Err(failure) => (failure.status(), failure.ran()),

@@ -216,7 +216,7 @@ impl Raw {
     /// The outcomes that are told now, with payload or failure.
     pub fn outcomes(&mut self) -> Vec<(u32, Result<Bytes, Failure>)> {
         let done = |event| match event {
-            Event::Done { user, outcome } => Some((user, outcome.map(|answer| answer.payload))),
+            Event::Done { user, outcome, .. } => Some((user, outcome.map(|answer| answer.payload))),
             _ => None,
         };
         self.events().into_iter().filter_map(done).collect()
