@@ -209,7 +209,7 @@ const MIB: isize = 1024 * KIB;
 
 fn flood(name: &str, most: isize, mut frame: impl FnMut(u64) -> Vec<u8>) {
     let mut limits = Limits::default();
-    (limits.memory, limits.max_concurrent) = (1 << 20, 1_000);
+    (limits.memory, limits.max_message, limits.max_concurrent) = (1 << 20, 64 << 10, 1_000);
     let mut raw = Raw::server(config().limits(limits));
     raw.takes = false;
     let mut running = Vec::with_capacity(20_000);

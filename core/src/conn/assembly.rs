@@ -289,7 +289,7 @@ impl Machine {
 
     /// Whether the server's memory covers what has arrived here.
     pub(super) fn cover_arrived(&mut self) -> bool {
-        let arrived = self.served.held.saturating_sub(self.outstanding);
+        let arrived = self.arrived();
         let config = &self.config;
         self.lease.cover(arrived, &config.shared, config.limits.server_memory)
     }

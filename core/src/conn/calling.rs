@@ -471,12 +471,14 @@ impl Machine {
         let compressed = header.flags.contains(Flags::COMPRESSED);
         let most = self.config.limits.max_message as usize;
         let plain = match if compressed { declared(octets, total) } else { Declared::Unknown } {
-            Declared::Bad => return self.bad_long_response(header, slot, bad_reply("no Snappy block")),
+            Declared::Bad => {
+                return self.follow_response(header, slot, (part, total), bad_reply("no Snappy block"));
+            }
             Declared::Plain(plain) => Some(plain),
             Declared::Unknown => None,
         };
         if total.max(plain.unwrap_or(0)) > most {
-            return self.bad_long_response(header, slot, over_limit());
+            return self.follow_response(header, slot, (part, total), over_limit());
         }
         let kept = (envelope > 0).then(|| self.inbox.copy(from - envelope, from));
         if more {
@@ -499,22 +501,37 @@ impl Machine {
         Flow::Step(self.answered(slot, outcome))
     }
 
-    /// A RESPONSE that cannot be used. If more of it is to come it is followed to its end.
+    /// A RESPONSE that cannot be used.
     fn bad_long_response(&mut self, header: Header, slot: u32, failure: Failure) -> Flow {
         let waits = self.calls.get(slot).is_some_and(|call| call.owner == Owner::Waits);
         self.skip_frame(header);
         if header.flags.contains(Flags::MORE) {
-            // The CANCEL spares the line; the rest of the message is free.
             self.remember_refused(header.id);
-            if let Some(call) = self.calls.get(slot) {
-                let id = call.id;
-                self.control.cancels.push_back((id, Status::CANCELLED));
-            }
         }
         if waits {
             return Flow::Step(self.answered(slot, Err(failure)));
         }
         self.answer_over(slot);
+        Flow::Again
+    }
+
+    /// The same when more of it is to come and it is known how much: it is followed to its end, and the peer need
+    /// not send it.
+    fn follow_response(
+        &mut self,
+        header: Header,
+        slot: u32,
+        (part, total): (usize, usize),
+        failure: Failure,
+    ) -> Flow {
+        if !header.flags.contains(Flags::MORE) {
+            return self.bad_long_response(header, slot, failure);
+        }
+        let message = Message::Answer { slot, status: header.status, envelope: None };
+        self.begin_message(header, message, part, total, None);
+        self.lose_interest(header.id);
+        self.give_up(slot);
+        self.tell(slot, Some(failure));
         Flow::Again
     }
 

@@ -109,8 +109,8 @@ pub(crate) enum Tiding {
 /// One-ways that have a place and do not run.
 #[derive(Debug, Default)]
 pub(crate) struct Backlog {
-    /// Those that could start, by priority.
-    pub(crate) ready: [VecDeque<Served>; LANES],
+    /// Those that could start, by priority, and what they hold.
+    pub(crate) ready: [VecDeque<(Served, usize)>; LANES],
     /// All of them, those that arrive or wait for their key too, and their octets.
     pub(crate) count: usize,
     pub(crate) octets: usize,
@@ -447,7 +447,7 @@ impl Machine {
         self.inbox.release();
         self.pool.clear();
         self.gain.iter_mut().for_each(|gain| gain.shrink());
-        let arrived = self.served.held.saturating_sub(self.outstanding);
+        let arrived = self.arrived();
         self.lease.shrink(arrived, &self.config.shared);
         self.lanes.shrink();
         self.staging.shrink();
@@ -478,9 +478,14 @@ impl Machine {
         }
     }
 
+    /// Octets of arguments that have come and are held.
+    pub(crate) fn arrived(&self) -> usize {
+        self.served.held.saturating_add(self.backlog.octets).saturating_sub(self.outstanding)
+    }
+
     /// Gives back what was drawn of the server's memory and is several steps too much.
     pub(crate) fn trim(&mut self) {
-        let arrived = self.served.held.saturating_sub(self.outstanding);
+        let arrived = self.arrived();
         self.lease.trim(arrived, &self.config.shared);
     }
 

@@ -25,6 +25,8 @@ pub(crate) struct Cold {
     pub(crate) arriving: bool,
     /// Octets that are reserved for it and have not come.
     pub(crate) missing: usize,
+    /// What a one-way that waits holds of the backlog's octets.
+    pub(crate) weight: usize,
     pub(crate) key: Option<Arc<[u8]>>,
     pub(crate) stream: Option<Streaming>,
     /// The answer goes out behind the items.

@@ -173,7 +173,7 @@ impl Machine {
                 return Err((Status::OVERLOADED, why).into());
             }
         }
-        let (method, arrived) = (index, self.served.held - self.outstanding.min(self.served.held) + part);
+        let (method, arrived) = (index, self.arrived() + part);
         if !self.lease.cover(arrived, &self.config.shared, limits.server_memory) {
             let why = "the arguments of calls take all of the server's memory";
             return Err((Status::OVERLOADED, why).into());
@@ -289,8 +289,7 @@ impl Machine {
         incoming.one_way = true;
         let limits = &self.config.limits;
         let octets = self.backlog.octets + admission.held;
-        let room = self.config.limits.memory.saturating_sub(self.served.held);
-        let never = self.own_concurrent == 0 || admission.held > room;
+        let never = self.own_concurrent == 0;
         if never || self.backlog.count >= limits.max_one_ways || octets > limits.max_one_way_octets {
             self.skip_frame(header);
             if header.flags.contains(Flags::MORE) {
@@ -308,37 +307,42 @@ impl Machine {
         let (slot, serving) = self.served.admit_one_way(header.id);
         serving.lane = admission.lane;
         serving.deadline = admission.deadline;
-        // Its octets count for the backlog until it starts.
-        serving.held = u32::try_from(admission.held).unwrap_or(u32::MAX);
+        // Its octets count for the backlog until it starts, and for the memory of calls from then on.
+        serving.held = 0;
+        serving.cold().weight = admission.held;
         let call = Served { slot, generation: serving.generation };
         incoming.call = call;
         if admission.deadline != NEVER {
             self.served_timers.insert(slot, admission.deadline, self.now);
         }
-        self.served.held += admission.held;
         self.park(header, incoming, admission);
         Flow::Again
     }
 
     /// More is reserved for a call whose plain length has become known.
     pub(super) fn hold_more(&mut self, call: Served, octets: usize) -> Result<(), (Status, &'static str)> {
-        if octets > self.config.limits.memory.saturating_sub(self.served.held) {
-            let why = "the arguments of open calls take all of the memory set aside";
-            return Err((Status::OVERLOADED, why));
-        }
-        if let Some(serving) = self.served.standing(call) {
-            let more = u32::try_from(octets).unwrap_or(u32::MAX);
-            let before = serving.held;
-            serving.held = before.saturating_add(more);
-            let one_way = serving.one_way;
-            let held = (serving.held - before) as usize;
-            serving.cold().missing += held;
-            self.served.held += held;
-            self.outstanding += held;
-            if one_way {
-                self.backlog.octets += held;
+        const WHY: &str = "the arguments of open calls take all of the memory set aside";
+        let limits = &self.config.limits;
+        let (room, waiting) = (limits.memory.saturating_sub(self.served.held), limits.max_one_way_octets);
+        let mut held = 0;
+        let Some(serving) = self.served.standing(call) else { return Ok(()) };
+        if serving.one_way {
+            if octets > waiting.saturating_sub(self.backlog.octets) {
+                return Err((Status::OVERLOADED, WHY));
             }
+            serving.cold().weight += octets;
+            self.backlog.octets += octets;
+        } else {
+            if octets > room {
+                return Err((Status::OVERLOADED, WHY));
+            }
+            // At most max_message more, which is below 4 GiB with what was there.
+            serving.held = serving.held.saturating_add(u32::try_from(octets).unwrap_or(u32::MAX));
+            held = octets;
         }
+        serving.cold().missing += octets;
+        self.served.held += held;
+        self.outstanding += octets;
         Ok(())
     }
 
@@ -377,10 +381,22 @@ impl Machine {
         if cold.key.as_ref().is_some_and(|key| !self.keys.is_first(key, call)) {
             return;
         }
+        let weight = cold.weight;
         if !one_way {
             self.startable.push_back(call);
         } else if let Some(ready) = self.backlog.ready.get_mut(usize::from(lane)) {
-            ready.push_back(call);
+            ready.push_back((call, weight));
+        }
+    }
+
+    /// The connection is over: one-ways that came whole and wait for their key run all the same, in their order.
+    pub(super) fn start_without_key(&mut self, call: Served) {
+        if let Some(serving) = self.served.standing(call)
+            && let Some(key) = serving.cold().key.take()
+        {
+            // Who runs at present is in the table no more as far as keys are concerned.
+            drop(key);
+            self.try_to_start(call);
         }
     }
 
@@ -409,15 +425,20 @@ impl Machine {
             return None;
         }
         let lane = self.backlog.ready.iter().position(|ready| !ready.is_empty())?;
-        (self.served.one_ways < self.own_concurrent || self.phase.is_ending()).then_some(lane)
+        let (_, weight) = self.backlog.ready.get(lane)?.front()?;
+        let fits = *weight <= self.config.limits.memory.saturating_sub(self.served.held);
+        ((fits && self.served.one_ways < self.own_concurrent) || self.phase.is_ending()).then_some(lane)
     }
 
     fn start_one_way(&mut self) -> Option<Step> {
         while let Some(lane) = self.next_one_way() {
-            let call = self.backlog.ready.get_mut(lane)?.pop_front()?;
+            let (call, weight) = self.backlog.ready.get_mut(lane)?.pop_front()?;
             let Some(serving) = self.served.standing(call) else { continue };
             let Some(incoming) = serving.cold().parked.take() else { continue };
-            self.backlog.octets = self.backlog.octets.saturating_sub(serving.held as usize);
+            serving.cold().weight = 0;
+            serving.held = u32::try_from(weight).unwrap_or(u32::MAX);
+            self.served.held += weight;
+            self.backlog.octets = self.backlog.octets.saturating_sub(weight);
             self.backlog.count -= 1;
             // Once the end was told nothing more is, so nobody is told of a deadline then.
             if self.phase.is_ending() {
@@ -433,9 +454,10 @@ impl Machine {
     /// A call that has not started never will: it is answered, or dropped if it is a one-way.
     pub(super) fn end_pending(&mut self, call: Served, status: Status, message: &'static str) {
         let Some(serving) = self.served.standing(call).filter(|serving| serving.is_pending()) else { return };
-        let (id, one_way, held) = (serving.id, serving.one_way, serving.held as usize);
+        let (id, one_way) = (serving.id, serving.one_way);
         let cold = serving.cold();
         cold.parked = None;
+        let weight = core::mem::take(&mut cold.weight);
         let arriving = core::mem::take(&mut cold.arriving);
         let missing = core::mem::take(&mut cold.missing);
         let key = cold.key.take();
@@ -453,7 +475,7 @@ impl Machine {
             self.leave_key(&key, call);
         }
         if one_way {
-            self.backlog.octets = self.backlog.octets.saturating_sub(held);
+            self.backlog.octets = self.backlog.octets.saturating_sub(weight);
             self.backlog.count = self.backlog.count.saturating_sub(1);
             self.stats.dropped_one_ways += 1;
             self.served.release(call.slot);
@@ -467,15 +489,16 @@ impl Machine {
     /// The connection is over for a call that has not started.
     pub(super) fn forget_pending(&mut self, call: Served) {
         let Some(serving) = self.served.standing(call) else { return };
-        let (one_way, held) = (serving.one_way, serving.held as usize);
+        let one_way = serving.one_way;
         serving.answered = true;
         let cold = serving.cold();
         cold.parked = None;
+        let weight = core::mem::take(&mut cold.weight);
         let (missing, key) = (core::mem::take(&mut cold.missing), cold.key.take());
         self.outstanding = self.outstanding.saturating_sub(missing);
         self.served_timers.remove(call.slot);
         if one_way {
-            self.backlog.octets = self.backlog.octets.saturating_sub(held);
+            self.backlog.octets = self.backlog.octets.saturating_sub(weight);
             self.backlog.count = self.backlog.count.saturating_sub(1);
             self.stats.dropped_one_ways += 1;
         }
