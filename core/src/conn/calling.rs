@@ -9,6 +9,7 @@ use super::{
     lanes::{Sort, Waiting, lane},
     machine::{Machine, Phase, Step},
     outbox::SHARE_FROM,
+    quick::Straight,
 };
 use crate::{
     time::{Instant, NEVER},
@@ -47,6 +48,7 @@ impl Machine {
         if !one_way && let Some(id) = self.quick_call(head, &body) {
             return Ok(id);
         }
+        self.straight = Straight::default();
         self.enqueue(head, body, one_way)
     }
 

@@ -20,8 +20,9 @@ use super::{
     lanes::Lanes,
     learned::Learned,
     liveness::Liveness,
+    quick::{Straight, Usual},
     served::ServedCalls,
-    staging::{self, Staging},
+    staging::Staging,
 };
 use crate::{
     time::{Instant, NEVER, instant, nanos},
@@ -121,6 +122,9 @@ pub(crate) struct Machine {
     /// The latest instant that was told.
     pub(crate) now: u64,
     pub(crate) seed: u64,
+    /// Whether the straight way is open, and what is usual on it.
+    pub(crate) straight: Straight,
+    pub(crate) usual: Usual,
 
     pub(crate) inbox: Inbox,
     /// Octets may wait that were not looked at.
@@ -202,6 +206,8 @@ impl Machine {
             phase,
             now,
             seed,
+            straight: Straight::default(),
+            usual: Usual::default(),
             inbox: Inbox::new(BytesMut::new()),
             unparsed: false,
             header_at: None,
@@ -247,10 +253,19 @@ impl Machine {
         }
     }
 
-    /// Takes note of the time. Time that runs backwards stands still.
+    /// Takes note of the time, for a step on the straight way. Time that runs backwards stands still.
+    #[inline]
+    pub(crate) fn pass(&mut self, now: Instant) {
+        debug_assert!(self.is_straight());
+        self.now = self.now.max(now.as_nanos());
+    }
+
+    /// Takes note of the time, for a step of any other kind: whether the straight way is open afterwards is to be found
+    /// out by [`straighten`](Self::straighten).
     #[inline]
     pub(crate) fn tick(&mut self, now: Instant) {
-        self.now = self.now.max(now.as_nanos());
+        self.pass(now);
+        self.straight = Straight::default();
     }
 
     /// Whether ids of calls that this side begins are odd.
@@ -268,14 +283,6 @@ impl Machine {
     #[inline]
     pub(crate) const fn window_open(&self) -> bool {
         self.calls.unanswered < self.peer_concurrent
-    }
-
-    /// Whether a small frame may go straight out: little is under way, and nobody waits who came before.
-    #[inline]
-    pub(crate) fn may_stage(&self) -> bool {
-        self.phase == Phase::Ready
-            && !self.lanes.any(true)
-            && self.live.unsent + self.staging.len() < staging::MOST
     }
 
     #[inline]

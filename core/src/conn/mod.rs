@@ -147,7 +147,11 @@ impl<U> Connection<U> {
 
     /// An empty buffer to read into, which continues the memory of what has arrived where that is possible. Give it
     /// back with [`handle_input`](Self::handle_input), filled or not; filling another one and giving that is fine too.
+    #[inline]
     pub fn lend(&mut self) -> BytesMut {
+        if let Some(buffer) = self.machine.inbox.lend_rest() {
+            return buffer;
+        }
         let missing = self.machine.missing();
         self.machine.inbox.lend(missing)
     }
@@ -155,16 +159,19 @@ impl<U> Connection<U> {
     /// Octets have arrived. They are decoded when an event is asked for.
     #[inline]
     pub fn handle_input(&mut self, now: Instant, filled: BytesMut) {
-        self.machine.tick(now);
+        self.machine.pass(now);
         let octets = self.machine.inbox.fill(filled);
-        self.machine.handle_input(octets);
+        if !self.machine.quick_input(octets) {
+            self.machine.tick(now);
+            self.machine.handle_input(octets);
+        }
     }
 
     /// The transport took `octets` of what was committed. Tell it after every write: the rules about idle lines and
     /// stuck peers count from it.
     #[inline]
     pub fn handle_sent(&mut self, now: Instant, octets: usize) {
-        self.machine.tick(now);
+        self.machine.pass(now);
         self.machine.handle_sent(octets);
     }
 
@@ -226,7 +233,7 @@ impl<U> Connection<U> {
         one_way: bool,
         user: U,
     ) -> Result<CallId, Rejected<U>> {
-        self.machine.tick(now);
+        self.machine.pass(now);
         match self.machine.call(head, body, one_way) {
             Ok(id) => {
                 let slot = id.slot as usize;
@@ -251,6 +258,21 @@ impl<U> Connection<U> {
         user
     }
 
+    /// Answers a call of the peer with its result and nothing else: what [`reply`](Self::reply) does with
+    /// [`Reply::ok`], in fewer steps.
+    ///
+    /// # Errors
+    /// As [`reply`](Self::reply).
+    #[inline]
+    pub fn answer(&mut self, now: Instant, to: Served, body: Body<'_>) -> Result<(), ReplyError> {
+        self.machine.pass(now);
+        if self.machine.quick_reply(to, body.octets()) {
+            Ok(())
+        } else {
+            self.reply(now, to, &Reply::ok(body))
+        }
+    }
+
     /// Answers a call of the peer; its handler has stopped. A status that is not of class 0 or 6 goes out as
     /// `INTERNAL`: the others belong to the runtime ([`refuse`](Self::refuse), [`panicked`](Self::panicked)). An
     /// answer that the caller does not read becomes a small error, never silence. For a one-way it only says that the
@@ -258,8 +280,12 @@ impl<U> Connection<U> {
     ///
     /// # Errors
     /// [`ReplyError`] if the answer is of no use any more; the call's place is free then, too.
-    #[inline]
     pub fn reply(&mut self, now: Instant, to: Served, reply: &Reply<'_>) -> Result<(), ReplyError> {
+        self.machine.pass(now);
+        if reply.status == Status::OK && reply.is_plain() && self.machine.quick_reply(to, reply.body.octets())
+        {
+            return Ok(());
+        }
         self.machine.tick(now);
         let status = match reply.status.class() {
             Class::Handler | Class::Application => reply.status,
@@ -366,17 +392,19 @@ impl<U> Connection<U> {
     /// The next event. `None`: nothing more until something else happens.
     #[inline]
     pub fn poll_event(&mut self, now: Instant) -> Option<Event<U>> {
-        self.machine.tick(now);
-        let Some((quick, place)) = self.machine.quick_event() else { return self.poll_any() };
-        let payload = self.machine.inbox.take(place.frame, place.from);
-        self.machine.unparsed = !self.machine.inbox.is_empty();
-        Some(match quick {
-            Quick::Answer { slot } => {
+        self.machine.pass(now);
+        if !self.machine.straight.input {
+            return self.poll_any(now);
+        }
+        if !self.machine.unparsed {
+            return None;
+        }
+        match self.machine.quick_event() {
+            Some(Quick::Answer { slot, payload }) => {
                 let user = self.take_user(slot)?;
-                self.machine.settle();
-                Event::Done { user, outcome: Ok(Answer { payload, envelope: None }) }
+                Some(Event::Done { user, outcome: Ok(Answer { payload, envelope: None }) })
             }
-            Quick::Request { call, method, deadline } => Event::Request(Incoming {
+            Some(Quick::Request { call, method, deadline, payload }) => Some(Event::Request(Incoming {
                 call,
                 method,
                 one_way: false,
@@ -385,13 +413,21 @@ impl<U> Connection<U> {
                 deadline: instant(deadline),
                 payload,
                 envelope: None,
-            }),
-        })
+            })),
+            None => self.poll_any(now),
+        }
     }
 
     /// The next event, whatever it is.
     #[inline(never)]
-    fn poll_any(&mut self) -> Option<Event<U>> {
+    fn poll_any(&mut self, now: Instant) -> Option<Event<U>> {
+        self.machine.tick(now);
+        let event = self.poll_step();
+        self.machine.straighten();
+        event
+    }
+
+    fn poll_step(&mut self) -> Option<Event<U>> {
         loop {
             let Some(step) = self.machine.poll() else {
                 // What was decoded may have been the last that a drain waited for.
@@ -425,6 +461,15 @@ impl<U> Connection<U> {
     /// count as sent.
     #[inline]
     pub fn poll_transmit(&mut self, now: Instant, out: &mut Outbox) -> bool {
+        self.machine.pass(now);
+        match self.machine.quick_transmit(out) {
+            Some(any) => any,
+            None => self.transmit_any(now, out),
+        }
+    }
+
+    #[inline(never)]
+    fn transmit_any(&mut self, now: Instant, out: &mut Outbox) -> bool {
         self.machine.tick(now);
         let any = self.machine.transmit(out);
         self.machine.settle();

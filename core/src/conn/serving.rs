@@ -5,7 +5,7 @@ use super::{
     calling::metadata_in_bounds,
     event::{Body, Cancel, Incoming, Reply, ReplyError, Served},
     input::Flow,
-    lanes::{Sort, Waiting, lane, priority},
+    lanes::{NORMAL, Sort, Waiting, lane, priority},
     machine::{Machine, Step, WaitingOneWay},
     outbox::SHARE_FROM,
 };
@@ -127,6 +127,7 @@ impl Machine {
         let incoming = self.incoming(header, admission);
         let (slot, serving) = self.served.admit(header.id, false, true);
         serving.lane = admission.lane;
+        serving.quick = admission.lane == NORMAL;
         // Frames are far below 4 GiB.
         serving.held = u32::try_from(incoming.octets()).unwrap_or(u32::MAX);
         serving.deadline = admission.deadline;
@@ -230,9 +231,22 @@ impl Machine {
     /// Writes an answer into its place and queues it.
     #[inline]
     fn answer(&mut self, slot: u32, reply: &Reply<'_>, status: Status) {
-        if !self.quick_reply(slot, reply, status) {
-            self.queue_answer(slot, reply, status);
+        let payload = reply.body.octets();
+        let staged = reply.is_plain()
+            && self.look().output
+            && self
+                .served
+                .get(slot)
+                .filter(|serving| serving.lane == NORMAL)
+                .map(|serving| serving.id)
+                .is_some_and(|id| self.stage_answer(id, payload, status));
+        if !staged {
+            return self.queue_answer(slot, reply, status);
         }
+        if let Some(serving) = self.served.get(slot) {
+            serving.answered = true;
+        }
+        self.served.release(slot);
     }
 
     /// Writes an answer that has more to say, or that has to wait, into its place and queues it.
