@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tieline_core::Instant;
-use tieline_core::conn::{Body, Config, Connection, Event, Reply, Side};
+use tieline_core::conn::{Body, Config, Connection, Event, Side};
 
 use crate::end::{DEADLINE, End, PAYLOAD, TURN, Unexpected, client_config, head, server_config};
 
@@ -170,20 +170,22 @@ fn carry(
 fn events(now: Instant, conn: &mut Connection<u32>, most: u32, seen: &mut Seen) -> Result<u32, Unexpected> {
     let mut fetched = 0;
     while fetched < most {
-        match conn.poll_event(now) {
-            None => break,
-            Some(Event::Request(request)) => {
-                let reply = Reply::ok(Body::Share(request.payload));
-                conn.reply(now, request.call, &reply).map_err(|_| Unexpected("an answer was refused"))?;
+        let Some(event) = conn.poll_event(now) else { break };
+        match event {
+            Event::Request(request) => {
+                let answered = conn.answer(now, request.call, Body::Share(request.payload));
+                answered.map_err(|_| Unexpected("an answer was refused"))?;
                 seen.served += 1;
             }
-            Some(Event::Done { user, outcome: Ok(answer), .. })
-                if user == seen.done && answer.payload == PAYLOAD[..] =>
-            {
+            Event::Done { user, outcome, .. } => {
+                let answer = outcome.map_err(|_| Unexpected("a call was not answered"))?;
+                if user != seen.done || answer.payload != PAYLOAD[..] {
+                    return Err(Unexpected("an answer is not what was sent"));
+                }
                 seen.done += 1;
             }
-            Some(Event::Ready(_)) => seen.ready += 1,
-            Some(_) => return Err(Unexpected("a connection has an event that nothing here leads to")),
+            Event::Ready(_) => seen.ready += 1,
+            _ => return Err(Unexpected("a connection has an event that nothing here leads to")),
         }
         fetched += 1;
     }

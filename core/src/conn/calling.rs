@@ -14,6 +14,7 @@ use super::{
     lanes::{Sort, Waiting, lane},
     machine::{Machine, Phase, Step},
     outbox::SHARE_FROM,
+    quick::Straight,
     rest::Rest,
     streaming::Streaming,
 };
@@ -56,6 +57,7 @@ impl Machine {
         if !one_way && let Some(id) = self.quick_call(head, &body) {
             return Ok(id);
         }
+        self.straight = Straight::default();
         self.enqueue(head, body, one_way)
     }
 
@@ -388,7 +390,7 @@ impl Machine {
     pub(super) fn answer_over(&mut self, slot: u32) {
         let Some(call) = self.calls.get(slot) else { return };
         call.wire = Wire::Off;
-        self.calls.answered(slot);
+        self.calls.not_due(slot);
         self.call_timers.remove(slot);
         self.calls.release(slot);
     }

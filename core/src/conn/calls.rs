@@ -163,6 +163,18 @@ impl Calls {
         (call.id == id && call.wire == Wire::Sent).then_some((slot, call))
     }
 
+    /// The RESPONSE of a call came and goes to who waits for it.
+    #[inline(always)]
+    pub(crate) fn answered(&mut self, slot: u32) {
+        let Some(call) = self.slots.get_mut(slot as usize) else { return };
+        call.wire = Wire::Off;
+        call.owner = Owner::Gone;
+        call.generation = call.generation.wrapping_add(1);
+        call.id = 0;
+        self.unanswered = self.unanswered.saturating_sub(1);
+        self.free.push(slot);
+    }
+
     /// Gives a slot back if neither the wire nor the application needs it any more.
     #[inline]
     pub(crate) fn release(&mut self, slot: u32) {
@@ -181,7 +193,7 @@ impl Calls {
     }
 
     /// The RESPONSE to a call is there, or will never be.
-    pub(crate) fn answered(&mut self, slot: u32) {
+    pub(crate) fn not_due(&mut self, slot: u32) {
         self.unanswered = self.unanswered.saturating_sub(1);
         if let Some(call) = self.slots.get(slot as usize)
             && call.cold.as_ref().is_some_and(|cold| cold.stream.is_some())

@@ -53,6 +53,9 @@ pub(crate) struct Serving {
     /// It was admitted, and counts against `max_concurrent`; a refusal does not.
     pub(crate) admitted: bool,
     pub(crate) one_way: bool,
+    /// A usual call that runs, and nothing has become of it so far: it is admitted, has no priority, and its answer is
+    /// due. Whoever looks at it in order to change it takes that back.
+    pub(crate) quick: bool,
     pub(crate) lane: u8,
     pub(crate) deadline: u64,
     /// Octets of the argument, charged to the memory of the connection.
@@ -80,12 +83,17 @@ impl Serving {
 /// Buffers up to this capacity stay with their slot for the next answer.
 const KEEP: usize = 1024;
 
+impl Serving {
+    fn is_usual(&self) -> bool {
+        let open = self.running && self.admitted && !self.answered && !self.unwritten && !self.one_way;
+        open && self.lane == NORMAL && self.id != 0 && self.cold.is_none()
+    }
+}
+
 #[derive(Default)]
 pub(crate) struct ServedCalls {
     slots: Vec<Serving>,
     free: Vec<u32>,
-    /// The id in each slot; 0 if it is free or a one-way's.
-    ids: Vec<u64>,
     /// Slots by the low bits of the id; a hint.
     index: Vec<u32>,
     /// REQUESTs that were admitted and hold their place.
@@ -108,7 +116,8 @@ impl ServedCalls {
 
     /// A place for the one-way `id`, which does not run yet.
     pub(crate) fn admit_one_way(&mut self, id: u64) -> (u32, &mut Serving) {
-        let (slot, serving) = self.place(id);
+        let slot = self.free_slot();
+        let serving = self.place(slot, id);
         serving.one_way = true;
         serving.admitted = false;
         serving.running = false;
@@ -119,39 +128,38 @@ impl ServedCalls {
     /// A place for the REQUEST `id`; if it is admitted it runs.
     #[inline(always)]
     pub(crate) fn admit(&mut self, id: u64, admitted: bool) -> (u32, &mut Serving) {
-        let (slot, serving) = self.place(id);
-        serving.one_way = false;
-        serving.admitted = admitted;
-        serving.running = admitted;
-        serving.answered = false;
         self.requests += 1;
         self.admitted += u32::from(admitted);
-        if let Some(place) = self.ids.get_mut(slot as usize) {
-            *place = id;
-        }
+        let slot = self.free_slot();
         let hint = self.hint(id);
         if let Some(place) = self.index.get_mut(hint) {
             *place = slot;
         }
-        // As in `place`.
-        #[allow(clippy::indexing_slicing)]
-        let serving = &mut self.slots[slot as usize];
+        let serving = self.place(slot, id);
+        serving.one_way = false;
+        serving.admitted = admitted;
+        serving.running = admitted;
+        serving.answered = false;
         (slot, serving)
     }
 
     #[inline(always)]
-    fn place(&mut self, id: u64) -> (u32, &mut Serving) {
-        let slot = match self.free.pop() {
+    fn free_slot(&mut self) -> u32 {
+        match self.free.pop() {
             Some(slot) => slot,
             None => self.grow(),
-        };
+        }
+    }
+
+    #[inline(always)]
+    fn place(&mut self, slot: u32, id: u64) -> &mut Serving {
         // Just pushed, or it was in the list of free ones, which only `release` fills.
         #[allow(clippy::indexing_slicing)]
         let serving = &mut self.slots[slot as usize];
         serving.id = id;
         serving.lane = NORMAL;
         serving.deadline = NEVER;
-        (slot, serving)
+        serving
     }
 
     #[cold]
@@ -164,6 +172,7 @@ impl ServedCalls {
             unwritten: false,
             admitted: false,
             one_way: false,
+            quick: false,
             lane: NORMAL,
             deadline: NEVER,
             held: 0,
@@ -173,7 +182,6 @@ impl ServedCalls {
             body: Bytes::new(),
             cold: None,
         });
-        self.ids.push(0);
         if self.index.len() < self.slots.len() {
             self.index.resize((self.slots.len() * 2).next_power_of_two(), 0);
         }
@@ -190,11 +198,12 @@ impl ServedCalls {
 
     /// The slot of the REQUEST with this id, if it is in the table.
     pub(crate) fn by_wire_id(&self, id: u64) -> Option<u32> {
+        let is = |serving: &Serving| serving.id == id && !serving.one_way;
         let hinted = self.index.get(self.hint(id)).copied()?;
-        if self.ids.get(hinted as usize) == Some(&id) {
+        if self.slots.get(hinted as usize).is_some_and(is) {
             return Some(hinted);
         }
-        let slot = self.ids.iter().position(|&open| open == id)?;
+        let slot = self.slots.iter().position(is)?;
         u32::try_from(slot).ok()
     }
 
@@ -206,23 +215,46 @@ impl ServedCalls {
 
     #[inline]
     pub(crate) fn get(&mut self, slot: u32) -> Option<&mut Serving> {
-        self.slots.get_mut(slot as usize)
+        let serving = self.slots.get_mut(slot as usize)?;
+        serving.quick = false;
+        Some(serving)
     }
 
     /// The call that the application names, while its handler runs.
     #[inline]
     pub(crate) fn find(&mut self, call: Served) -> Option<&mut Serving> {
+        self.get(call.slot).filter(|serving| serving.generation == call.generation && serving.running)
+    }
+
+    /// The same, if it is still a usual one.
+    #[inline(always)]
+    pub(crate) fn quick(&self, call: Served) -> Option<&Serving> {
         self.slots
-            .get_mut(call.slot as usize)
-            .filter(|serving| serving.generation == call.generation && serving.running)
+            .get(call.slot as usize)
+            .filter(|serving| serving.generation == call.generation && serving.quick)
+            .inspect(|serving| debug_assert!(serving.is_usual()))
+    }
+
+    /// A usual call is answered and its handler has stopped.
+    #[inline(always)]
+    pub(crate) fn answered(&mut self, slot: u32) {
+        let Some(serving) = self.slots.get_mut(slot as usize) else { return };
+        serving.quick = false;
+        serving.running = false;
+        serving.answered = true;
+        serving.id = 0;
+        serving.generation = serving.generation.wrapping_add(1);
+        self.held = self.held.saturating_sub(serving.held as usize);
+        serving.held = 0;
+        self.requests = self.requests.saturating_sub(1);
+        self.admitted = self.admitted.saturating_sub(1);
+        self.free.push(slot);
     }
 
     /// The call with this name, whether it runs, waits, or is over but for its answer.
     #[inline]
     pub(crate) fn standing(&mut self, call: Served) -> Option<&mut Serving> {
-        self.slots
-            .get_mut(call.slot as usize)
-            .filter(|serving| serving.generation == call.generation && serving.id != 0)
+        self.get(call.slot).filter(|serving| serving.generation == call.generation && serving.id != 0)
     }
 
     /// A one-way starts.
@@ -245,9 +277,6 @@ impl ServedCalls {
             && !serving.is_pending()
         {
             serving.id = 0;
-            if let Some(place) = self.ids.get_mut(slot as usize) {
-                *place = 0;
-            }
             serving.generation = serving.generation.wrapping_add(1);
             self.held = self.held.saturating_sub(serving.held as usize);
             serving.held = 0;

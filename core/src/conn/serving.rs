@@ -13,7 +13,7 @@ use super::{
     fragments::SHORT_ENVELOPE,
     gain::{Declared, declared},
     input::Flow,
-    lanes::{Sort, Waiting, lane, priority},
+    lanes::{NORMAL, Sort, Waiting, lane, priority},
     machine::{Machine, Step, Tiding},
     outbox::SHARE_FROM,
     served::Serving,
@@ -208,6 +208,7 @@ impl Machine {
         let window = self.config.limits.stream_window;
         let (slot, serving) = self.served.admit(header.id, true);
         serving.lane = admission.lane;
+        serving.quick = admission.lane == NORMAL;
         // At most max_message and a frame, which is below 4 GiB.
         serving.held = u32::try_from(admission.held).unwrap_or(u32::MAX);
         serving.deadline = admission.deadline;
@@ -216,6 +217,7 @@ impl Machine {
         let streams = admission.kind != Kind::Unary;
         if streams || compress {
             let credit = admission.credit.unwrap_or(self.peer_window);
+            serving.quick = false;
             let cold = serving.cold();
             cold.compress = compress;
             cold.method = admission.method;
@@ -241,6 +243,7 @@ impl Machine {
         let more = header.flags.contains(Flags::MORE);
         if let Some(serving) = self.served.get(call.slot) {
             serving.running = false;
+            serving.quick = false;
             let cold = serving.cold();
             cold.parked = Some(incoming);
             cold.arriving = more;
@@ -568,9 +571,22 @@ impl Machine {
     /// Writes an answer into its place and queues it.
     #[inline]
     fn answer(&mut self, slot: u32, reply: &Reply<'_>, status: Status) {
-        if !self.quick_reply(slot, reply, status) {
-            self.queue_answer(slot, reply, status);
+        let payload = reply.body.octets();
+        let staged = reply.is_plain()
+            && self.look().output
+            && self
+                .served
+                .get(slot)
+                .filter(|serving| serving.lane == NORMAL)
+                .map(|serving| serving.id)
+                .is_some_and(|id| self.stage_answer(id, payload, status));
+        if !staged {
+            return self.queue_answer(slot, reply, status);
         }
+        if let Some(serving) = self.served.get(slot) {
+            serving.answered = true;
+        }
+        self.served.release(slot);
     }
 
     /// Writes an answer that has more to say, or that has to wait, into its place and queues it.
