@@ -90,7 +90,7 @@ pub fn config(name: &str, choice: u8) -> Arc<Config> {
     if choice & 1 != 0 {
         limits.max_frame = 16 << 10;
         limits.max_message = 1 << 10;
-        limits.memory = 2 << 10;
+        limits.memory = 1_500;
         limits.max_concurrent = 2;
         limits.max_calls = 4;
         limits.max_queued = 2_000;
@@ -256,7 +256,7 @@ impl Node {
         let Incoming { call, payload, one_way, .. } = incoming;
         self.running.push(Running { call, payload, one_way, cancelled: false });
         let held: usize = self.running.iter().map(|running| running.payload.len()).sum();
-        assert!(held <= self.limits.memory + self.limits.max_one_way_octets, "L8: {held} octets are served");
+        assert!(held <= self.limits.memory, "L8: {held} octets are served");
         words
     }
 

@@ -3,7 +3,7 @@
 
 use super::{
     input::Input,
-    node::{MS, cause},
+    node::{MS, Node, cause},
     two::Two,
     verbs,
 };
@@ -39,7 +39,7 @@ pub fn pair(script: &[u8]) -> u64 {
             step::LATER => {
                 let most = u64::from(input.number() % 8_192) * MS;
                 let now = two.now();
-                let wake = two.nodes.iter().filter(|node| !node.gone).map(|node| node.wake()).min();
+                let wake = two.nodes.iter().filter(|node| !node.gone).map(Node::wake).min();
                 two.pass(most.min(wake.unwrap_or(u64::MAX).saturating_sub(now)));
             }
             step::STALL => {

@@ -88,9 +88,11 @@ impl Watch {
 
     fn note_given(&mut self, seen: &Seen) {
         match seen.frame().envelope {
-            Envelope::CheckIn(said) => self.announced(said.max_frame, said.max_message, said.max_concurrent),
+            Envelope::CheckIn(said) => {
+                self.announced(said.max_frame, said.max_message, said.max_concurrent);
+            }
             Envelope::CheckInAck(said) => {
-                self.announced(said.max_frame, said.max_message, said.max_concurrent)
+                self.announced(said.max_frame, said.max_message, said.max_concurrent);
             }
             _ => {}
         }

@@ -24,11 +24,18 @@ pub(crate) fn all() -> Vec<Seed> {
     for vector in read::<VarintFile>("varint.json").vectors {
         seeds.push(("number", vector.id, vector.hex.0));
     }
+    for kind in 0..8 {
+        let script = [1, 0, hostile::HELLO, 0, 0, hostile::TAKES, hostile::FLOOD, 255, kind, hostile::TAKES];
+        seeds.push(("client", format!("flood-{kind}"), script.to_vec()));
+        seeds.push(("server", format!("flood-{kind}"), script.to_vec()));
+    }
     for script in 0..=31 {
         seeds.push(("operations", format!("script-{script}"), an_operation(script)));
         seeds.push(("pair", format!("script-{script}"), a_pair(script)));
         seeds.push(("client", format!("script-{script}"), a_stranger(script)));
         seeds.push(("server", format!("script-{script}"), a_stranger(script)));
+        seeds.push(("client", format!("calls-{script}"), a_caller(script)));
+        seeds.push(("server", format!("calls-{script}"), a_caller(script)));
     }
     seeds
 }
@@ -80,6 +87,7 @@ const CLOSE: &[u8] = &[8, 0];
 const PROBE: &[u8] = &[9];
 const ACCEPT: &[u8] = &[10];
 const LARGE_CALL: &[u8] = &[0, 0x80, 0xc0, 0];
+const MIDDLE_CALL: &[u8] = &[0, 0x80, 3, 0xe8];
 const CALLBACK: &[u8] = &[0, 0x40, 20];
 const SMALL_CALL: &[u8] = &[14];
 const ECHO: &[u8] = &[15, 0];
@@ -91,7 +99,7 @@ const PLOTS: [&[(u8, &[u8])]; 8] = [
     &[(0, CALL), (0, CALL), (0, CANCEL), (SERVER, STOPPED), (SERVER, REPLY)],
     &[(SERVER, CALL), (0, REFUSE), (SERVER, CALL), (0, PANICKED)],
     &[(0, CALL), (SERVER, CALLBACK), (SERVER, DRAIN), (0, ECHO), (SERVER, REPLY)],
-    &[(0, LARGE_CALL), (SERVER, ECHO), (0, PROBE), (SERVER, PROBE)],
+    &[(0, LARGE_CALL), (0, MIDDLE_CALL), (0, MIDDLE_CALL), (SERVER, ECHO), (0, PROBE), (SERVER, PROBE)],
     &[(0, SMALL_CALL), (0, SMALL_CALL), (0, SMALL_CALL), (0, SMALL_CALL), (SERVER, ECHO), (SERVER, ECHO)],
     &[(0, CALL), (SERVER, CLOSE), (0, CALL), (0, CLOSE)],
 ];
@@ -149,5 +157,33 @@ fn a_stranger(script: u8) -> Vec<u8> {
         out.extend([hostile::ANSWER, 0, script % 3, 9, hostile::LATER, 0, 100, hostile::CLOCK]);
     }
     out.extend([hostile::FLOOD, 20, script]);
+    out
+}
+
+/// A peer that only calls, at an application that only answers: where how output is drained must not be seen.
+fn a_caller(script: u8) -> Vec<u8> {
+    let [_, mark, ..] = ends(script);
+    let mut out = vec![0x10, mark, hostile::HELLO, 0, 0, hostile::CUT, script + 1];
+    for number in 0..4 {
+        let one_way = if (script + number).is_multiple_of(3) { 16 } else { 0 };
+        out.extend([
+            hostile::CALL | MORE,
+            0,
+            script + number,
+            1,
+            hostile::CALL,
+            one_way,
+            60 * number,
+            number,
+        ]);
+        match (script / 4 + number) % 8 {
+            0 => out.extend([hostile::FRAME | MORE, FrameType::CANCEL.0, 0, 0, 0, number * 2 + 1, 0]),
+            1 => out.extend([hostile::FLOOD | MORE, 5, 3]),
+            2 => out.extend([hostile::LATER, 0, 200, hostile::CLOCK]),
+            3 => out.extend([hostile::CALL | MORE, 8, 10, 1]),
+            4 => out.extend([hostile::LARGE, FrameType::REQUEST.0, 0, 0, 1, number, 3, 0x60, 0, 2, 8, 1]),
+            _ => {}
+        }
+    }
     out
 }
