@@ -389,7 +389,7 @@ impl Machine {
     #[inline]
     pub(crate) fn handle_sent(&mut self, octets: usize) {
         let octets = self.live.sent(self.now, octets);
-        self.stats.octets_out = self.stats.octets_out.saturating_add(octets as u64);
+        self.stats.octets_out = self.stats.octets_out.wrapping_add(octets as u64);
         if self.phase == Phase::Lingering && octets > 0 {
             self.linger_on();
         }

@@ -232,17 +232,14 @@ impl Machine {
     #[inline]
     fn answer(&mut self, slot: u32, reply: &Reply<'_>, status: Status) {
         let payload = reply.body.octets();
-        let staged = reply.is_plain()
-            && self.look().output
-            && self
-                .served
-                .get(slot)
-                .filter(|serving| serving.lane == NORMAL)
-                .map(|serving| serving.id)
-                .is_some_and(|id| self.stage_answer(id, payload, status));
-        if !staged {
+        let id = match self.served.get(slot) {
+            Some(serving) if serving.lane == NORMAL => serving.id,
+            _ => return self.queue_answer(slot, reply, status),
+        };
+        if !reply.is_plain() || !self.look().output || !self.may_stage_answer(payload) {
             return self.queue_answer(slot, reply, status);
         }
+        self.stage_answer(id, payload, status);
         if let Some(serving) = self.served.get(slot) {
             serving.answered = true;
         }
