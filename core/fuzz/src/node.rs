@@ -217,7 +217,7 @@ impl Node {
                 running.expect("only who runs is cancelled").cancelled = true;
                 format!("Cancelled {why:?}")
             }
-            Event::Done { user, outcome } => {
+            Event::Done { user, outcome, .. } => {
                 let (status, ran) = match &outcome {
                     Ok(_) => (Status::OK, Ran::Yes),
                     Err(failure) => (failure.status(), failure.ran()),
