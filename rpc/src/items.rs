@@ -187,11 +187,7 @@ impl ItemSink {
     /// # Errors
     /// As [`send`](Self::send).
     #[inline]
-    pub fn poll_send(
-        &mut self,
-        cx: &Context<'_>,
-        item: &mut Option<Bytes>,
-    ) -> Poll<Result<(), CallError>> {
+    pub fn poll_send(&mut self, cx: &Context<'_>, item: &mut Option<Bytes>) -> Poll<Result<(), CallError>> {
         self.outflow.poll_send(cx, item)
     }
 

@@ -175,8 +175,15 @@ impl Outflow {
             (ItemError::Over, Stream::Theirs(call)) => over(state.seats.why(call)),
             (ItemError::Over, Stream::Ours(id)) => match state.waiters.end(self.key, id) {
                 Some(Err(failure)) => failure.clone(),
-                Some(Ok(_)) => Failure::local(Status::INTERRUPTED, Ran::Yes, "the node has answered the call"),
-                None => Failure::local(Status::INTERRUPTED, Ran::Maybe, "the call or its items have ended"),
+                Some(Ok(_)) => {
+                    Failure::local(Status::INTERRUPTED, Ran::Yes, "the node has answered the call")
+                }
+                None => match &state.closed {
+                    Some(closed) => Failure::local(Status::CONNECTION_LOST, Ran::Maybe, &closed.to_string()),
+                    None => {
+                        Failure::local(Status::INTERRUPTED, Ran::Maybe, "the call or its items have ended")
+                    }
+                },
             },
         };
         CallError { node: self.link.node(state), failure }
@@ -188,7 +195,9 @@ pub(crate) fn over(why: Option<Cancel>) -> Failure {
     let (status, message) = match why {
         Some(Cancel::ByCaller) => (Status::CANCELLED_RUNNING, "the caller gave the call up"),
         Some(Cancel::Expired) => (Status::EXPIRED_RUNNING, "the deadline of the call has passed"),
-        Some(Cancel::BrokenItem) => (Status::INTERRUPTED, "an item was too large, broken, or never came whole"),
+        Some(Cancel::BrokenItem) => {
+            (Status::INTERRUPTED, "an item was too large, broken, or never came whole")
+        }
         Some(Cancel::Disconnected) => (Status::INTERRUPTED, "the connection has ended"),
         _ => (Status::INTERRUPTED, "the call has ended"),
     };

@@ -129,11 +129,8 @@ impl<'a> Prepared<'a> {
         head.compress = options.compress;
         head.credit = options.credit;
         head.parent = options.parent;
-        let body = if self.body.len() <= COPIED {
-            Body::Copy(&self.body)
-        } else {
-            Body::Share(self.body.clone())
-        };
+        let body =
+            if self.body.len() <= COPIED { Body::Copy(&self.body) } else { Body::Share(self.body.clone()) };
         let key = state.waiters.insert(cx.waker().clone());
         let begun = match self.mode {
             Mode::OneWay => state.conn.one_way(state.now, &head, body, key),
