@@ -16,7 +16,7 @@ use super::{
     gain::{Declared, declared},
     input::Flow,
     lanes::{Sort, Waiting},
-    machine::{Machine, Phase, Tiding},
+    machine::{Machine, Tiding},
     outbox::{Outbox, SHARE_FROM},
     rest::Rest,
     streaming::{Ending, Outgoing, Sends, Streaming, Takes},
@@ -91,7 +91,7 @@ impl Machine {
             return Err(ItemError::Over);
         }
         // Before check-in it is not known yet what the peer reads.
-        let most = if self.phase == Phase::Ready { self.peer_item } else { usize::MAX };
+        let most = if self.peer.is_some() { self.peer_item } else { usize::MAX };
         let (octets, most_queued) = (item.len(), self.config.limits.max_queued_items);
         let open = self.of_application(stream).and_then(|streaming| streaming.sends.as_mut());
         let sends = open.filter(|sends| sends.ending == Ending::Open).ok_or(ItemError::Over)?;
@@ -188,6 +188,10 @@ impl Machine {
     }
 
     fn queue_credit(&mut self, stream: Stream) {
+        // No frame of a call goes before its REQUEST: `request_is_out` asks again.
+        if self.on_the_wire(stream).is_none() {
+            return;
+        }
         if let Some(takes) = self.takes(stream)
             && !core::mem::replace(&mut takes.credit_waits, true)
         {
@@ -196,6 +200,14 @@ impl Machine {
     }
 
     // ---- out --------------------------------------------------------------------------------------------------
+
+    /// The REQUEST of a call that streams is out whole: what waited for that may go.
+    pub(super) fn request_is_out(&mut self, stream: Stream) {
+        self.kick(stream);
+        if self.takes(stream).is_some_and(|takes| takes.till.owes()) {
+            self.queue_credit(stream);
+        }
+    }
 
     /// Puts a stream into the lanes if a frame of it could be committed.
     pub(super) fn kick(&mut self, stream: Stream) {
@@ -243,7 +255,7 @@ impl Machine {
                 self.stats.frames_out += 1;
             }
             None => {
-                sends.ending = Ending::Committed;
+                sends.ending = Ending::Over;
                 self.put(out, FrameType::STREAM_END, Status::OK, id, Envelope::None);
             }
         }
@@ -382,6 +394,10 @@ impl Machine {
         }
         if !takes.till.charge(u32::try_from(total).unwrap_or(u32::MAX)) {
             return Err("an item without credit");
+        }
+        if takes.till.is_due() {
+            // Nothing more can begin: what was gathered goes back at once.
+            self.queue_credit(stream);
         }
         Ok(Opened { part, total, plain, too_large, bad })
     }
@@ -590,7 +606,7 @@ impl Machine {
             return self.violation("CREDIT for a direction that the kind has not");
         };
         // It crossed the end.
-        if over && sends.is_empty() || sends.ending == Ending::Committed {
+        if over && sends.is_empty() || sends.ending == Ending::Over {
             return Flow::Again;
         }
         if !sends.purse.granted(credit.octets) {

@@ -355,7 +355,7 @@ impl Machine {
 
     fn commit_call(&mut self, slot: u32, generation: u32, out: &mut Outbox) -> bool {
         let (now, side, room, most) = (self.now, self.side_bit(), self.room(), self.peer_frame);
-        let (max_message, max_window) = (self.peer_message, self.peer_window);
+        let (max_message, max_item, max_window) = (self.peer_message, self.peer_item, self.peer_window);
         let Some(call) = self.calls.get(slot) else { return false };
         if call.generation != generation || call.wire != Wire::Queued {
             return false;
@@ -384,7 +384,11 @@ impl Machine {
             copied,
             shared: &call.body,
         };
-        let fits = left != Some(0) && payload <= max_message;
+        // What was handed over before check-in did not know what the peer reads, nor its window.
+        let cold = call.cold.as_ref();
+        let sends = cold.and_then(|cold| cold.stream.as_ref()).and_then(|stream| stream.sends.as_ref());
+        let items = sends.map_or(0, super::streaming::Sends::largest);
+        let fits = left != Some(0) && payload <= max_message && items <= max_item;
         let Some(sent) = (if fits { whole.commit(out, room, most) } else { None }) else {
             self.commit_nothing(slot, left == Some(0));
             return true;
@@ -396,7 +400,6 @@ impl Machine {
         let mut streams = false;
         if let Some(cold) = &mut call.cold {
             if let Some(sends) = cold.stream.as_mut().and_then(|stream| stream.sends.as_mut()) {
-                // What was handed over before check-in did not know the window.
                 sends.purse = super::credit::Purse::new(max_window);
             }
             streams = cold.stream.is_some();
@@ -451,7 +454,7 @@ impl Machine {
             self.tell(slot, None);
         } else if call.cold.is_some() {
             let id = CallId { slot, generation: call.generation };
-            self.kick(Stream::Ours(id));
+            self.request_is_out(Stream::Ours(id));
         }
     }
 
@@ -467,7 +470,7 @@ impl Machine {
         let (status, message) = if expired {
             (Status::TIMEOUT, "the deadline passed before the call could be sent")
         } else {
-            (Status::LOCAL_LIMIT, "the call is larger than the peer reads")
+            (Status::LOCAL_LIMIT, "the call, or an item of it, is larger than the peer reads")
         };
         self.tell(slot, Some(super::event::Failure::local(status, Ran::No, message)));
     }
