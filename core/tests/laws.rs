@@ -1,6 +1,7 @@
 //! The laws of [`tieline_core::conn::Connection`] over random runs of two connections in virtual time.
 //!
-//! `TIELINE_SEEDS=n` runs n seeds instead of 10 000; `TIELINE_SEED=x` replays one with a readable trace.
+//! `TIELINE_SEEDS=n` runs n seeds instead of 10 000, `TIELINE_FIRST=n` leaves those before n out, and
+//! `TIELINE_SEED=x` replays one with a readable trace.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation, clippy::print_stdout)]
 
 mod support;
@@ -11,6 +12,11 @@ use support::{pair, tally::Tally};
 
 fn seeds(usual: u64) -> u64 {
     std::env::var("TIELINE_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(usual)
+}
+
+/// Where to begin, for going on behind a seed that failed.
+fn first() -> u64 {
+    std::env::var("TIELINE_FIRST").ok().and_then(|first| first.parse().ok()).unwrap_or(0)
 }
 
 fn replay() -> Option<u64> {
@@ -24,7 +30,7 @@ fn over_seeds(name: &str, usual: u64, run: impl Fn(u64, bool) -> Tally) -> Optio
         return None;
     }
     let mut tally = Tally::default();
-    for seed in 0..seeds(usual) {
+    for seed in first()..seeds(usual) {
         match catch_unwind(AssertUnwindSafe(|| run(seed, false))) {
             Ok(counts) => tally.add(&counts),
             Err(panic) => {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::{
     calls::{Cold, Owner, Wire},
+    config::MOST_CREDIT,
     event::{Body, CallHead, CallId, Failure, Rejection, Stream},
     fragments::SHORT_ENVELOPE,
     lanes::{Sort, Waiting, lane},
@@ -115,9 +116,10 @@ impl Machine {
             }
             _ => None,
         };
+        let credit = head.credit.filter(|_| streams).map(|credit| credit.min(MOST_CREDIT));
         let (own_window, peer_window) = (self.config.limits.stream_window, self.peer_window);
         let cold = (streams || packed.is_some()).then(|| {
-            let credit = head.credit.unwrap_or(own_window);
+            let credit = credit.unwrap_or(own_window);
             alloc::boxed::Box::new(Cold {
                 compressed: packed.is_some(),
                 compress: (streams && asked).then(|| Arc::from(head.method)),
@@ -156,7 +158,7 @@ impl Machine {
                 metadata: Repeated::from(head.metadata),
                 codec: head.codec,
                 kind: head.kind.to_wire(),
-                credit: head.credit.filter(|_| streams),
+                credit,
                 trace: head.trace,
                 ..Request::default()
             };

@@ -11,7 +11,7 @@ use super::{
     event::{Body, CallId, ItemError, Stream, Taken},
     fragments::{Whole, commit_rest},
     lanes::{Sort, Waiting},
-    machine::{Machine, Phase, Tiding},
+    machine::{Machine, Tiding},
     outbox::{Outbox, SHARE_FROM},
     rest::Rest,
     streaming::{Ending, Outgoing, Sends, Streaming, Takes},
@@ -70,7 +70,7 @@ impl Machine {
             return Err(ItemError::Over);
         }
         // Before check-in it is not known yet what the peer reads.
-        let most = if self.phase == Phase::Ready { self.peer_item } else { usize::MAX };
+        let most = if self.peer.is_some() { self.peer_item } else { usize::MAX };
         let (octets, most_queued) = (item.len(), self.config.limits.max_queued_items);
         let open = self.of_application(stream).and_then(|streaming| streaming.sends.as_mut());
         let sends = open.filter(|sends| sends.ending == Ending::Open).ok_or(ItemError::Over)?;
@@ -166,7 +166,11 @@ impl Machine {
         }
     }
 
-    fn queue_credit(&mut self, stream: Stream) {
+    pub(super) fn queue_credit(&mut self, stream: Stream) {
+        // No frame of a call goes before its REQUEST: `request_is_out` asks again.
+        if self.on_the_wire(stream).is_none() {
+            return;
+        }
         if let Some(takes) = self.takes(stream)
             && !core::mem::replace(&mut takes.credit_waits, true)
         {
@@ -175,6 +179,14 @@ impl Machine {
     }
 
     // ---- out --------------------------------------------------------------------------------------------------
+
+    /// The REQUEST of a call that streams is out whole: what waited for that may go.
+    pub(super) fn request_is_out(&mut self, stream: Stream) {
+        self.kick(stream);
+        if self.takes(stream).is_some_and(|takes| takes.till.owes()) {
+            self.queue_credit(stream);
+        }
+    }
 
     /// Puts a stream into the lanes if a frame of it could be committed.
     pub(super) fn kick(&mut self, stream: Stream) {
@@ -187,7 +199,7 @@ impl Machine {
 
     /// Commits one frame of a stream; `false` if it has nothing any more.
     pub(super) fn commit_items(&mut self, stream: Stream, out: &mut Outbox) -> bool {
-        let (room, most, most_item) = (self.room(), self.peer_frame, self.peer_item);
+        let (room, most) = (self.room(), self.peer_frame);
         let on_the_wire = self.on_the_wire(stream);
         let most_queued = self.config.limits.max_queued_items;
         let Some(sends) = self.sends(stream) else { return false };
@@ -195,11 +207,6 @@ impl Machine {
         let Some((id, _)) = on_the_wire.filter(|_| sends.is_ready()) else { return false };
         let mut done = false;
         match sends.first() {
-            Some(item) if item.octets.len() > most_item => {
-                // It was handed over before the peer had said what it reads.
-                self.broken_item(stream, true, "an item is larger than the peer reads");
-                return true;
-            }
             Some(item) => {
                 let (octets, compressed) = (item.octets.clone(), item.compressed);
                 let sent = match sends.sent {
@@ -227,7 +234,7 @@ impl Machine {
                 self.stats.frames_out += 1;
             }
             None => {
-                sends.ending = Ending::Committed;
+                sends.ending = Ending::Over;
                 self.put(out, FrameType::STREAM_END, Status::OK, id, Envelope::None);
             }
         }

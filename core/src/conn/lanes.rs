@@ -1,8 +1,8 @@
 //! What waits to be committed, by priority.
 //!
 //! REQUESTs wait apart from all else: the peer's `max_concurrent` may hold them up, and its `max_streams` those that
-//! stream, and nothing else may stand behind them then. Within a lane the order is the order of arrival, and the sorts
-//! take turns. A message or a stream of which more is to come goes to the end of its queue after each of its frames.
+//! stream, and nothing else may stand behind them then. But for that the order within a priority is the order of
+//! arrival. A message or a stream of which more is to come arrives anew after each of its frames: round robin.
 
 use alloc::collections::VecDeque;
 
@@ -49,20 +49,27 @@ pub(crate) enum Waiting {
 /// A queue in which some entries may have been withdrawn.
 #[derive(Default)]
 pub(crate) struct Queue {
-    entries: VecDeque<Waiting>,
+    /// Who waits, and the number of its arrival.
+    entries: VecDeque<(u64, Waiting)>,
     withdrawn: usize,
 }
 
 impl Queue {
     #[inline]
-    pub(crate) fn push(&mut self, waiting: Waiting) {
-        self.entries.push_back(waiting);
+    pub(crate) fn push(&mut self, number: u64, waiting: Waiting) {
+        self.entries.push_back((number, waiting));
+    }
+
+    /// The number of the first.
+    #[inline]
+    fn first(&self) -> Option<u64> {
+        self.entries.front().map(|(number, _)| *number)
     }
 
     /// The next entry; the caller says with [`found_withdrawn`](Self::found_withdrawn) if it no longer stands.
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<Waiting> {
-        self.entries.pop_front()
+        self.entries.pop_front().map(|(_, waiting)| waiting)
     }
 
     /// Whether anything that still stands waits.
@@ -79,7 +86,7 @@ impl Queue {
     pub(crate) fn withdraw(&mut self, mut stands: impl FnMut(Waiting) -> bool) {
         self.withdrawn += 1;
         if self.withdrawn > 32 && self.withdrawn * 2 > self.entries.len() {
-            self.entries.retain(|waiting| stands(*waiting));
+            self.entries.retain(|(_, waiting)| stands(*waiting));
             self.withdrawn = 0;
         }
     }
@@ -102,6 +109,7 @@ pub(crate) struct Lanes {
     queues: [Queue; 3 * LANES],
     /// A bit for each queue in which something that still stands may wait.
     busy: u16,
+    arrivals: u64,
 }
 
 /// What the peer would take now.
@@ -144,9 +152,29 @@ impl Lanes {
     pub(crate) fn push(&mut self, sort: Sort, lane: u8, waiting: Waiting) {
         let index = Self::index(sort, lane);
         if let Some(queue) = self.queues.get_mut(index) {
-            queue.push(waiting);
+            queue.push(self.arrivals, waiting);
+            self.arrivals += 1;
             self.busy |= 1 << index;
         }
+    }
+
+    /// Whose turn it is: the sort and the lane of who came first, among those of the highest priority that may go.
+    pub(crate) fn turn(&self, window: Window) -> Option<(Sort, u8)> {
+        let sorts = [
+            (Sort::Other, true),
+            (Sort::Stream, window.requests && window.streams),
+            (Sort::Request, window.requests),
+        ];
+        (0..3u8).find_map(|lane| {
+            let first = |sort| {
+                let index = Self::index(sort, lane);
+                let busy = self.busy & (1 << index) != 0;
+                self.queues.get(index).filter(|_| busy).and_then(Queue::first)
+            };
+            let open = sorts.iter().filter(|(_, open)| *open);
+            let first = open.filter_map(|(sort, _)| Some((first(*sort)?, *sort))).min_by_key(|(at, _)| *at);
+            first.map(|(_, sort)| (sort, lane))
+        })
     }
 
     /// The next of a queue.
@@ -241,6 +269,23 @@ mod tests {
         lanes.found_withdrawn(Sort::Other, 2);
         assert_eq!(lanes.pop(Sort::Other, 2), Some(call(3)));
         assert!(!lanes.any(Window::SHUT));
+    }
+
+    #[test]
+    fn turns_go_by_priority_and_then_by_arrival() {
+        let mut lanes = Lanes::default();
+        lanes.push(Sort::Request, 1, call(1));
+        lanes.push(Sort::Other, 1, call(2));
+        lanes.push(Sort::Stream, 1, call(3));
+        lanes.push(Sort::Other, 0, call(4));
+        let mut order = alloc::vec::Vec::new();
+        while let Some((sort, lane)) = lanes.turn(OPEN) {
+            order.extend(lanes.pop(sort, lane));
+        }
+        assert_eq!(order, [4, 1, 2, 3].map(call));
+        lanes.push(Sort::Request, 0, call(5));
+        lanes.push(Sort::Other, 2, call(6));
+        assert_eq!(lanes.turn(Window::SHUT), Some((Sort::Other, 2)), "who may not go holds up nobody");
     }
 
     #[test]
