@@ -67,7 +67,7 @@ impl Machine {
         if head.method.is_empty() || head.method.len() > MAX_NAME {
             return Err(Rejection::BadHead);
         }
-        let ready = self.phase == Phase::Ready;
+        let ready = self.peer.is_some();
         if ready && body.len() > self.peer_message {
             return Err(Rejection::TooLarge);
         }

@@ -2,7 +2,9 @@
 //!
 //! REQUESTs wait apart from all else: the peer's `max_concurrent` may hold them up, and its `max_streams` those that
 //! stream, and nothing else may stand behind them then. But for that the order within a priority is the order of
-//! arrival. A message or a stream of which more is to come arrives anew after each of its frames: round robin.
+//! arrival. What more there is of a message or a stream after one of its frames goes to the end of a queue of its own:
+//! round robin. Those who have not begun go before it, so that a small message waits for one frame however many large
+//! ones have begun; but not for ever.
 
 use alloc::collections::VecDeque;
 
@@ -14,13 +16,16 @@ pub(crate) const LANES: usize = 3;
 /// The lane of priority 0.
 pub(crate) const NORMAL: u8 = 1;
 
+/// The lane of the lowest priority.
+pub(crate) const LAST: u8 = 2;
+
 /// The lane of a priority; others are clamped (protocol §5).
 #[inline]
 pub(crate) const fn lane(priority: i32) -> u8 {
     match priority {
         1.. => 0,
         0 => NORMAL,
-        _ => 2,
+        _ => LAST,
     }
 }
 
@@ -103,13 +108,19 @@ impl Queue {
     }
 }
 
-/// The queues: three for REQUESTs, three for those that stream, three for all else.
+/// Frames of those who have not begun that go in a row before one of those who have.
+const IN_A_ROW: u8 = 8;
+
+/// The queues: three for REQUESTs, three for those that stream, three for all else that has not begun, three for what
+/// more there is.
 #[derive(Default)]
 pub(crate) struct Lanes {
-    queues: [Queue; 3 * LANES],
+    queues: [Queue; 4 * LANES],
     /// A bit for each queue in which something that still stands may wait.
     busy: u16,
     arrivals: u64,
+    /// How many went in a row.
+    in_a_row: u8,
 }
 
 /// What the peer would take now.
@@ -131,11 +142,13 @@ pub(crate) enum Sort {
     /// A REQUEST that streams.
     Stream,
     Other,
+    /// What more there is of what has begun.
+    Rest,
 }
 
 const REQUESTS: u16 = 0b000_000_111;
 const STREAMS: u16 = 0b000_111_000;
-const OTHERS: u16 = 0b111_000_000;
+const OTHERS: u16 = 0b111_111_000_000;
 
 impl Lanes {
     #[inline]
@@ -145,6 +158,7 @@ impl Lanes {
             Sort::Request => lane as usize,
             Sort::Stream => LANES + lane as usize,
             Sort::Other => 2 * LANES + lane as usize,
+            Sort::Rest => 3 * LANES + lane as usize,
         }
     }
 
@@ -158,8 +172,8 @@ impl Lanes {
         }
     }
 
-    /// Whose turn it is: the sort and the lane of who came first, among those of the highest priority that may go.
-    pub(crate) fn turn(&self, window: Window) -> Option<(Sort, u8)> {
+    /// Whose turn it is among those of the highest priority that may go: the sort and the lane.
+    pub(crate) fn turn(&mut self, window: Window) -> Option<(Sort, u8)> {
         let sorts = [
             (Sort::Other, true),
             (Sort::Stream, window.requests && window.streams),
@@ -172,8 +186,19 @@ impl Lanes {
                 self.queues.get(index).filter(|_| busy).and_then(Queue::first)
             };
             let open = sorts.iter().filter(|(_, open)| *open);
-            let first = open.filter_map(|(sort, _)| Some((first(*sort)?, *sort))).min_by_key(|(at, _)| *at);
-            first.map(|(_, sort)| (sort, lane))
+            let new = open.filter_map(|(sort, _)| Some((first(*sort)?, *sort))).min_by_key(|(at, _)| *at);
+            let begun = first(Sort::Rest).is_some();
+            match new {
+                Some((_, sort)) if !begun || self.in_a_row < IN_A_ROW => {
+                    self.in_a_row = if begun { self.in_a_row + 1 } else { 0 };
+                    Some((sort, lane))
+                }
+                _ if begun => {
+                    self.in_a_row = 0;
+                    Some((Sort::Rest, lane))
+                }
+                _ => None,
+            }
         })
     }
 
@@ -242,6 +267,7 @@ impl Lanes {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     const OPEN: Window = Window { requests: true, streams: true };
@@ -286,6 +312,24 @@ mod tests {
         lanes.push(Sort::Request, 0, call(5));
         lanes.push(Sort::Other, 2, call(6));
         assert_eq!(lanes.turn(Window::SHUT), Some((Sort::Other, 2)), "who may not go holds up nobody");
+    }
+
+    #[test]
+    fn who_has_not_begun_goes_first_but_not_for_ever() {
+        let mut lanes = Lanes::default();
+        for slot in 0..20 {
+            lanes.push(Sort::Rest, 1, call(100 + slot));
+            lanes.push(Sort::Other, 1, call(slot));
+        }
+        let sorts: alloc::vec::Vec<_> = (0..20)
+            .map(|_| {
+                let (sort, lane) = lanes.turn(OPEN).unwrap();
+                lanes.pop(sort, lane);
+                sort
+            })
+            .collect();
+        let begun: alloc::vec::Vec<_> = (0..20).filter(|at| sorts[*at] == Sort::Rest).collect();
+        assert_eq!(begun, [8, 17]);
     }
 
     #[test]

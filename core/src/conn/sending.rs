@@ -93,13 +93,14 @@ impl Machine {
         self.stats.frames_out += 1;
         if sent < payload {
             serving.cold().sent = Some(sent);
-            self.lanes.push(Sort::Other, lane, Waiting::Answer(to));
+            self.lanes.push(Sort::Rest, lane, Waiting::Answer(to));
             return true;
         }
         serving.unwritten = false;
         serving.body = Bytes::new();
         self.served_timers.remove(to.slot);
         self.served.release(to.slot);
+        self.trim();
         true
     }
 
@@ -153,7 +154,7 @@ impl Machine {
         }
         if !all {
             call.cold.get_or_insert_default().sent = Some(sent);
-            self.lanes.push(Sort::Other, lane, Waiting::Rest { slot, generation });
+            self.lanes.push(Sort::Rest, lane, Waiting::Rest { slot, generation });
         }
         self.highest_out = id;
         self.transmitted = id;
@@ -184,7 +185,7 @@ impl Machine {
             cold.sent = (sent < all).then_some(sent);
         }
         if sent < all {
-            self.lanes.push(Sort::Other, lane, Waiting::Rest { slot, generation });
+            self.lanes.push(Sort::Rest, lane, Waiting::Rest { slot, generation });
         } else {
             self.call_is_out(slot);
         }

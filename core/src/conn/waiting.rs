@@ -9,6 +9,7 @@ use super::{
     assembly::Message,
     event::{Incoming, Reply, Served, Stream},
     input::Flow,
+    lanes::LAST,
     machine::{Machine, Step, Tiding},
 };
 use crate::wire::{Class, Flags, HEADER_LEN, Header, Status, snappy};
@@ -124,8 +125,9 @@ impl Machine {
         if let Some(serving) = self.served.standing(call)
             && let Some(key) = serving.cold().key.take()
         {
-            // Who runs at present is in the table no more as far as keys are concerned.
             drop(key);
+            // All of them behind all others, because the key beats the priority.
+            serving.lane = LAST;
             self.try_to_start(call);
         }
     }
