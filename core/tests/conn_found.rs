@@ -102,3 +102,24 @@ fn gathered_credit_goes_back_as_soon_as_the_peer_can_begin_nothing() {
     let Envelope::Credit(credit) = frames[0].frame().envelope else { panic!() };
     assert_eq!(credit.octets, 1_256);
 }
+
+/// A grant took the room of items that had come and were not taken: when they were, CREDIT rose above 2^31−1, and the
+/// peer closed with PROTOCOL_ERROR.
+#[test]
+fn a_grant_leaves_room_for_items_that_were_not_taken() {
+    let mut raw = Raw::client_for(all_kinds(), ack(0));
+    let mut head = streams("t.S/Down", Kind::ServerStream);
+    head.credit = Some(i32::MAX.unsigned_abs());
+    let call = raw.conn.call(raw.at(), &head, Body::Copy(b""), 1).unwrap();
+    let id = raw.frame().id();
+    raw.feed(&frames::emit(FrameType::STREAM_ITEM, id, Status::OK, Envelope::Item(Item::default()), b"item"));
+    raw.turn();
+    raw.conn.grant(raw.at(), call, 1_000);
+    assert!(matches!(raw.conn.take_item(raw.at(), call), Some(Taken::Item(_))));
+    raw.conn.grant(raw.at(), call, 1_000);
+    let paid = raw.frames().iter().fold(0, |paid, frame| match frame.frame().envelope {
+        Envelope::Credit(credit) => paid + credit.octets,
+        _ => paid,
+    });
+    assert_eq!(paid, 260);
+}

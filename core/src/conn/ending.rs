@@ -407,12 +407,13 @@ impl Machine {
         u32::try_from(left / MILLISECOND).unwrap_or(u32::MAX)
     }
 
-    /// Closes when a drain is complete: to be asked when something has ended.
+    /// Closes when a drain is complete, and looks whether the straight way is open: to be asked when something has ended.
     #[inline]
     pub(crate) fn settle(&mut self) {
         if self.our_drain.is_some() {
             self.finish_drain();
         }
+        self.straighten();
     }
 
     fn finish_drain(&mut self) {

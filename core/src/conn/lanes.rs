@@ -14,6 +14,9 @@ pub(crate) const LANES: usize = 3;
 /// The lane of priority 0.
 pub(crate) const NORMAL: u8 = 1;
 
+/// The lane of priority −1.
+pub(crate) const LAST: u8 = 2;
+
 /// The lane of a priority; others are clamped (protocol §5).
 #[inline]
 pub(crate) const fn lane(priority: i32) -> u8 {
