@@ -263,17 +263,20 @@ impl Machine {
     pub(super) fn give_up(&mut self, slot: u32) {
         let Some(call) = self.calls.get(slot).filter(|call| call.wire == Wire::Sent) else { return };
         let (id, stream) = (call.id, Stream::Ours(CallId { slot, generation: call.generation }));
-        self.control.cancels.push_back((id, Status::CANCELLED));
+        if !core::mem::replace(&mut call.cancelled, true) {
+            self.control.cancels.push_back((id, Status::CANCELLED));
+        }
         self.stop_sending(slot, stream);
     }
 
     /// Sends nothing more of a call, neither of its argument nor of its items.
     pub(super) fn stop_sending(&mut self, slot: u32, stream: Stream) {
         let Some(call) = self.calls.get(slot) else { return };
-        if call.cold.is_none() {
+        let (id, plain) = (call.id, call.cold.is_none());
+        self.lose_interest(id);
+        if plain {
             return;
         }
-        let id = call.id;
         // Items that are staged have not left yet, and no item follows a CANCEL.
         if !self.staging.is_empty() {
             let answer = |header: &Header| header.frame_type == FrameType::RESPONSE;
@@ -281,7 +284,6 @@ impl Machine {
         }
         self.drop_items(stream);
         self.abandon_call(slot);
-        self.lose_interest(id);
     }
 
     /// Abandons the argument of a call if it is half sent; a one-way is over then.

@@ -72,6 +72,8 @@ pub(crate) struct Call {
     pub(crate) after: u16,
     pub(crate) body: Bytes,
     pub(crate) failure: Option<Failure>,
+    /// Its CANCEL is committed, or waits to be.
+    pub(crate) cancelled: bool,
     pub(crate) cold: Option<Box<Cold>>,
 }
 
@@ -157,6 +159,7 @@ impl Calls {
             after: 0,
             body: Bytes::new(),
             failure: None,
+            cancelled: false,
             cold: None,
         });
     }
@@ -220,6 +223,7 @@ impl Calls {
             if call.buf.capacity() > KEEP {
                 call.buf = Vec::new();
             }
+            call.cancelled = false;
             call.cold = None;
             call.next = core::mem::replace(&mut self.free, slot);
             self.open = self.open.saturating_sub(1);

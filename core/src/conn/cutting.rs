@@ -38,8 +38,8 @@ impl Machine {
     /// A drain's grace is over, or the connection closes in peace.
     pub(super) fn interrupt(&mut self, slot: u32) {
         self.served_timers.remove(slot);
-        let (queued, running) = (Status::DRAINING, Status::INTERRUPTED);
-        self.end_early(slot, Cancel::Disconnected, (queued, running), "this node closes the connection");
+        let both = (Status::INTERRUPTED, Status::INTERRUPTED);
+        self.end_early(slot, Cancel::Disconnected, both, "this node closes the connection");
     }
 
     /// Ends a call in its handler's stead, with one status if that has not started, with another if it has.
@@ -104,21 +104,26 @@ impl Machine {
 
     /// The handler has answered, but the answer is not out: nobody waits for it any more.
     fn cut_answer(&mut self, call: Served, status: Status, message: &'static str) {
+        let frame = self.peer_frame;
         let Some(serving) = self.served.standing(call).filter(|serving| serving.unwritten) else { return };
-        let id = serving.id;
-        let running = serving.running;
-        let Some(cold) = &mut serving.cold else { return };
-        if cold.answer_waits {
-            // Without its items the result is not true.
-            cold.answer_waits = false;
+        let (id, long) = (serving.id, serving.body.len() > frame);
+        let (waits, begun) = match &mut serving.cold {
+            Some(cold) => (core::mem::take(&mut cold.answer_waits), cold.sent.take().is_some()),
+            None => (false, false),
+        };
+        if begun {
+            // An abandoned RESPONSE counts as the RESPONSE.
+            serving.unwritten = false;
+            serving.body = Bytes::new();
+            self.served_timers.remove(call.slot);
+            self.control.abandons.push_back(id);
+            self.served.release(call.slot);
+        } else if waits || long {
+            // Without its items the result is not true, and a long one is not worth its octets any more. A short one
+            // is on its way as it is.
             self.served_timers.remove(call.slot);
             self.drop_items(Stream::Theirs(call));
             self.answer(call.slot, &Reply::error(status, message), status);
-        } else if cold.sent.take().is_some() && !running {
-            serving.unwritten = false;
-            serving.body = Bytes::new();
-            self.control.abandons.push_back(id);
-            self.served.release(call.slot);
         }
     }
 }

@@ -19,6 +19,22 @@ use crate::{
 
 /// The tag of `Request.timeout_us`: field 3, varint.
 const TIMEOUT_TAG: u8 = 3 << 3;
+/// The longest such field, with its tag.
+const TIMEOUT_LEN: usize = 1 + varint::MAX_LEN;
+
+/// The field, and how long it is.
+fn timeout_field(us: u64) -> ([u8; TIMEOUT_LEN], usize) {
+    let mut field = [0; TIMEOUT_LEN];
+    let len = 1 + varint::len(us);
+    let mut rest = us;
+    for (place, octet) in (0..len).zip(&mut field) {
+        let [low, ..] = rest.to_le_bytes();
+        let more = if place + 1 < len { 0x80 } else { 0 };
+        *octet = if place == 0 { TIMEOUT_TAG } else { low & 0x7F | more };
+        rest >>= if place == 0 { 0 } else { 7 };
+    }
+    (field, len)
+}
 
 impl Machine {
     /// Answers, one-ways and items take turns with REQUESTs, priority by priority.
@@ -33,11 +49,10 @@ impl Machine {
                 break;
             }
             let other = self.commit_next(Sort::Other, lane, out);
-            let stream = requests
-                && self.lanes.any(self.window())
-                && self.window() == Window { requests: true, streams: true }
-                && self.commit_next(Sort::Stream, lane, out);
-            let request = requests && self.window_open() && self.commit_next(Sort::Request, lane, out);
+            let open = |machine: &Self| if requests { machine.window() } else { Window::SHUT };
+            let window = open(self);
+            let stream = window.requests && window.streams && self.commit_next(Sort::Stream, lane, out);
+            let request = open(self).requests && self.commit_next(Sort::Request, lane, out);
             if !other && !stream && !request {
                 lane = (lane + 1) % 3;
             }
@@ -100,6 +115,7 @@ impl Machine {
         }
         serving.unwritten = false;
         serving.body = Bytes::new();
+        self.served_timers.remove(to.slot);
         self.served.release(to.slot);
         true
     }
@@ -118,11 +134,8 @@ impl Machine {
         };
         let (before, after) = (usize::from(call.before), usize::from(call.after));
         let payload = call.buf.len() - before - after + call.body.len();
-        let mut timeout = alloc::vec::Vec::new();
-        if let Some(us) = left {
-            timeout.push(TIMEOUT_TAG);
-            varint::put(us, &mut timeout);
-        }
+        let (timeout, octets) = left.map_or(([0; TIMEOUT_LEN], 0), timeout_field);
+        let timeout = timeout.get(..octets).unwrap_or_default();
         let (head, rest) = call.buf.split_at_checked(before).unwrap_or_default();
         let (tail, copied) = rest.split_at_checked(after).unwrap_or_default();
         let id = ((self.counter + 1) << 17) | (u64::from(slot) << 1) | side;
@@ -131,7 +144,7 @@ impl Machine {
             status: Status::OK,
             id,
             compressed: call.cold.as_ref().is_some_and(|cold| cold.compressed),
-            envelope: [head, &timeout, tail],
+            envelope: [head, timeout, tail],
             copied,
             shared: &call.body,
         };
@@ -224,5 +237,22 @@ impl Machine {
             (Status::LOCAL_LIMIT, "the call, or an item of it, is larger than the peer reads")
         };
         self.tell(slot, Some(Failure::local(status, Ran::No, message)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use super::*;
+
+    #[test]
+    fn a_timeout_is_a_tag_and_a_varint() {
+        for us in (0..64).flat_map(|bit| [(1u64 << bit) - 1, 1 << bit]).chain([u64::MAX]) {
+            let mut long = Vec::from([TIMEOUT_TAG]);
+            varint::put(us, &mut long);
+            let (field, len) = timeout_field(us);
+            assert_eq!(field.get(..len), Some(&long[..]), "{us}");
+        }
     }
 }

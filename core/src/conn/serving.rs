@@ -150,9 +150,7 @@ impl Machine {
             self.budget.earn();
         }
         self.answer(call.slot, reply, status);
-        if cold {
-            self.keep_deadline(call);
-        }
+        self.keep_deadline(call);
         Ok(())
     }
 
@@ -178,11 +176,13 @@ impl Machine {
         }
     }
 
-    /// An answer that waits for its items to go out still ends with the deadline.
+    /// An answer that waits for its items to go out, or that takes more than a frame, still ends with the deadline:
+    /// the caller need not say that it is over.
     fn keep_deadline(&mut self, call: Served) {
+        let frame = self.peer_frame;
         let Some(serving) = self.served.standing(call) else { return };
         let waits = serving.cold.as_ref().is_some_and(|cold| cold.answer_waits);
-        if waits && serving.deadline != NEVER {
+        if (waits || serving.body.len() > frame) && serving.deadline != NEVER {
             let deadline = serving.deadline;
             self.served_timers.insert(call.slot, deadline, self.now);
         }

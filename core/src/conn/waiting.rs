@@ -12,7 +12,7 @@ use super::{
     lanes::LAST,
     machine::{Machine, Step, Tiding},
 };
-use crate::wire::{Flags, HEADER_LEN, Header, Status, snappy};
+use crate::wire::{Class, Flags, HEADER_LEN, Header, Status, snappy};
 
 impl Machine {
     /// A call that does not start at once waits in its place.
@@ -214,9 +214,11 @@ impl Machine {
             self.served.release(call.slot);
             return;
         }
-        self.stats.refused += 1;
         self.answer(call.slot, &Reply::error(status, message), status);
-        self.charge_refusal(status);
+        if matches!(status.class(), Class::RefusedByNode | Class::RefusedRequest) {
+            self.stats.refused += 1;
+            self.charge_refusal(status);
+        }
     }
 
     /// The connection is over for a call that has not started.
