@@ -8,7 +8,7 @@ use support::{
     raw::{Raw, config, ms},
 };
 use tieline_core::{
-    conn::{Body, CallHead, ConfigBuilder, Event, MethodSpec, Side, Taken},
+    conn::{Body, CallHead, ConfigBuilder, Event, Limits, MethodSpec, Side, Taken},
     wire::{CheckInAck, Envelope, FrameType, Item, Kind, Request, Status},
 };
 
@@ -122,4 +122,24 @@ fn a_grant_leaves_room_for_items_that_were_not_taken() {
         _ => paid,
     });
     assert_eq!(paid, 260);
+}
+
+/// A one-way waited for memory that was held by calls which waited, for their key, for the one-way.
+#[test]
+fn a_one_way_does_not_wait_for_those_who_wait_for_it() {
+    let mut limits = Limits::default();
+    limits.memory = 64 << 10;
+    limits.max_message = 60 << 10;
+    let mut raw = Raw::server(all_kinds().limits(limits));
+    let head = Request { method: 1, ..Request::default() };
+    let keyed = Request { ordering_key: b"k", ..head };
+    raw.feed(&frames::request(1, head, &[1; 30_000]));
+    let running = raw.incoming().call;
+    raw.feed(&frames::emit(FrameType::ONE_WAY, 3, Status::OK, Envelope::Request(keyed), &[3; 50_000]));
+    raw.feed(&frames::request(5, keyed, &[5; 20_000]));
+    raw.turn();
+    raw.reply(running, b"");
+    raw.turn();
+    let requests: Vec<_> = raw.passed.iter().filter(|event| matches!(event, Event::Request(_))).collect();
+    assert!(matches!(requests[..], [Event::Request(it)] if it.one_way), "{requests:?}");
 }

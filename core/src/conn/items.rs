@@ -199,7 +199,7 @@ impl Machine {
 
     /// Commits one frame of a stream; `false` if it has nothing any more.
     pub(super) fn commit_items(&mut self, stream: Stream, out: &mut Outbox) -> bool {
-        let (room, most, most_item) = (self.room(), self.peer_frame, self.peer_item);
+        let (room, most) = (self.room(), self.peer_frame);
         let on_the_wire = self.on_the_wire(stream);
         let most_queued = self.config.limits.max_queued_items;
         let Some(sends) = self.sends(stream) else { return false };
@@ -207,11 +207,6 @@ impl Machine {
         let Some((id, _)) = on_the_wire.filter(|_| sends.is_ready()) else { return false };
         let mut done = false;
         match sends.first() {
-            Some(item) if item.octets.len() > most_item => {
-                // It was handed over before the peer had said what it reads.
-                self.broken_item(stream, true, "an item is larger than the peer reads");
-                return true;
-            }
             Some(item) => {
                 let (octets, compressed) = (item.octets.clone(), item.compressed);
                 let sent = match sends.sent {

@@ -159,7 +159,9 @@ impl Machine {
         }
         let lane = self.backlog.ready.iter().position(|ready| !ready.is_empty())?;
         let (_, weight) = self.backlog.ready.get(lane)?.front()?;
-        let fits = *weight <= self.config.limits.memory.saturating_sub(self.served.held);
+        // One may always run: what holds the memory may wait behind it, for its key.
+        let room = self.config.limits.memory.saturating_sub(self.served.held);
+        let fits = *weight <= room || self.served.one_ways == 0;
         ((fits && self.served.one_ways < self.own_concurrent) || self.phase.is_ending()).then_some(lane)
     }
 

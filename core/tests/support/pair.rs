@@ -152,9 +152,11 @@ impl Pair {
             for node in &self.nodes {
                 assert!(
                     node.is_idle(),
-                    "after the faults heal everything finishes: {:?} {:?}",
+                    "after the faults heal everything finishes: {:?} {:?} {:?} {:?}",
                     node.conn,
-                    node.open()
+                    node.open(),
+                    node.runs(),
+                    node.tap.due()
                 );
                 assert!(node.closed.is_none());
             }
