@@ -9,7 +9,7 @@ use support::{
 };
 use tieline_core::{
     conn::{Body, CallHead, ConfigBuilder, Event, Limits, MethodSpec, Side, Taken},
-    wire::{CheckInAck, Envelope, FrameType, Item, Kind, Request, Status},
+    wire::{CheckInAck, Envelope, Flags, FrameType, Item, Kind, Request, Status},
 };
 
 /// A configuration that serves a method of each kind.
@@ -142,4 +142,24 @@ fn a_one_way_does_not_wait_for_those_who_wait_for_it() {
     raw.turn();
     let requests: Vec<_> = raw.passed.iter().filter(|event| matches!(event, Event::Request(_))).collect();
     assert!(matches!(requests[..], [Event::Request(it)] if it.one_way), "{requests:?}");
+}
+
+/// An item that was abandoned after its call had ended in the queue ended whoever had got the call's slot meanwhile.
+#[test]
+fn an_item_of_a_call_that_never_started_does_not_end_another() {
+    let mut raw = Raw::server(all_kinds());
+    let keyed = Request { method: 1, ordering_key: b"k", ..Request::default() };
+    raw.feed(&frames::request(1, keyed, b""));
+    raw.incoming();
+    raw.feed(&frames::request(3, Request { method: 3, kind: Kind::ClientStream.to_wire(), ..keyed }, b""));
+    let item = Envelope::Item(Item { total: 1_000 });
+    raw.feed(&frames::flagged(FrameType::STREAM_ITEM, 3, Status::OK, Flags::MORE, item, &[1; 500]));
+    raw.feed(&frames::cancel(3));
+    assert_eq!(frames::outline(&raw.turn()), [(FrameType::RESPONSE, 3, Status::CANCELLED_IN_QUEUE)]);
+    raw.feed(&frames::call(5, b"another"));
+    let another = raw.incoming().call;
+    raw.feed(&frames::continuation(3, false, b""));
+    raw.is_quiet();
+    raw.reply(another, b"result");
+    assert_eq!(frames::outline(&raw.turn()), [(FrameType::RESPONSE, 5, Status::OK)]);
 }

@@ -193,16 +193,15 @@ impl Machine {
         let cold = serving.cold();
         cold.parked = None;
         let weight = core::mem::take(&mut cold.weight);
-        let arriving = core::mem::take(&mut cold.arriving);
+        cold.arriving = false;
         let missing = core::mem::take(&mut cold.missing);
         let key = cold.key.take();
         let stream = cold.stream.as_ref().and_then(|stream| stream.takes.as_ref());
         let allowance = stream.map(|takes| takes.till.allowance(self.config.limits.max_item));
         self.served_timers.remove(call.slot);
         self.outstanding = self.outstanding.saturating_sub(missing);
-        if arriving {
-            self.drop_message(id);
-        }
+        // Its argument, or an item that came before its turn did.
+        self.drop_message(id);
         if let Some(octets) = allowance {
             self.allow_late(octets);
         }
