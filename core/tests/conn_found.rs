@@ -163,3 +163,23 @@ fn an_item_of_a_call_that_never_started_does_not_end_another() {
     raw.reply(another, b"result");
     assert_eq!(frames::outline(&raw.turn()), [(FrameType::RESPONSE, 5, Status::OK)]);
 }
+
+/// When there was no room for the id of a message that was refused, it was not kept; R-ID-09 says that the oldest goes.
+#[test]
+fn of_the_messages_that_were_refused_the_oldest_is_forgotten() {
+    let mut limits = Limits::default();
+    limits.max_concurrent = 1;
+    let mut raw = Raw::server(all_kinds().limits(limits));
+    let head = Request { method: 77, total: 1_000, ..Request::default() };
+    for id in (1..=35).step_by(2) {
+        let first = Envelope::Request(head);
+        raw.feed(&frames::flagged(FrameType::REQUEST, id, Status::OK, Flags::MORE, first, &[1; 500]));
+        assert_eq!(frames::outline(&raw.turn()), [(FrameType::RESPONSE, id, Status::NO_SUCH_METHOD)]);
+    }
+    raw.feed(&frames::continuation(35, false, &[1; 500]));
+    raw.is_quiet();
+    assert_eq!(raw.conn.stats().late_frames, 0, "the newest is free");
+    raw.feed(&frames::continuation(1, false, &[1; 500]));
+    raw.is_quiet();
+    assert_eq!(raw.conn.stats().late_frames, 1, "17 are kept");
+}

@@ -369,8 +369,11 @@ impl Machine {
         if self.refused.len() >= most {
             self.refused.retain(|_, until| *until >= now);
         }
-        if self.refused.len() < most {
-            self.refused.insert(id, now.saturating_add(30 * SECOND));
+        if self.refused.len() >= most
+            && let Some(oldest) = self.refused.iter().min_by_key(|(_, until)| **until).map(|(id, _)| *id)
+        {
+            self.refused.remove(&oldest);
         }
+        self.refused.insert(id, now.saturating_add(30 * SECOND));
     }
 }
