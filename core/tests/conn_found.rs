@@ -8,8 +8,8 @@ use support::{
     raw::{Raw, config, ms},
 };
 use tieline_core::{
-    conn::{Body, CallHead, ConfigBuilder, Event, MethodSpec, Side, Taken},
-    wire::{CheckInAck, Envelope, FrameType, Item, Kind, Request, Status},
+    conn::{Body, CallHead, ConfigBuilder, Event, Limits, MethodSpec, Side, Taken},
+    wire::{CheckInAck, Envelope, Flags, FrameType, Item, Kind, Request, Status},
 };
 
 /// A configuration that serves a method of each kind.
@@ -101,4 +101,85 @@ fn gathered_credit_goes_back_as_soon_as_the_peer_can_begin_nothing() {
     assert_eq!(frames::outline(&frames), [(FrameType::CREDIT, 1, Status::OK)]);
     let Envelope::Credit(credit) = frames[0].frame().envelope else { panic!() };
     assert_eq!(credit.octets, 1_256);
+}
+
+/// A grant took the room of items that had come and were not taken: when they were, CREDIT rose above 2^31−1, and the
+/// peer closed with PROTOCOL_ERROR.
+#[test]
+fn a_grant_leaves_room_for_items_that_were_not_taken() {
+    let mut raw = Raw::client_for(all_kinds(), ack(0));
+    let mut head = streams("t.S/Down", Kind::ServerStream);
+    head.credit = Some(i32::MAX.unsigned_abs());
+    let call = raw.conn.call(raw.at(), &head, Body::Copy(b""), 1).unwrap();
+    let id = raw.frame().id();
+    raw.feed(&frames::emit(FrameType::STREAM_ITEM, id, Status::OK, Envelope::Item(Item::default()), b"item"));
+    raw.turn();
+    raw.conn.grant(raw.at(), call, 1_000);
+    assert!(matches!(raw.conn.take_item(raw.at(), call), Some(Taken::Item(_))));
+    raw.conn.grant(raw.at(), call, 1_000);
+    let paid = raw.frames().iter().fold(0, |paid, frame| match frame.frame().envelope {
+        Envelope::Credit(credit) => paid + credit.octets,
+        _ => paid,
+    });
+    assert_eq!(paid, 260);
+}
+
+/// A one-way waited for memory that was held by calls which waited, for their key, for the one-way.
+#[test]
+fn a_one_way_does_not_wait_for_those_who_wait_for_it() {
+    let mut limits = Limits::default();
+    limits.memory = 64 << 10;
+    limits.max_message = 60 << 10;
+    let mut raw = Raw::server(all_kinds().limits(limits));
+    let head = Request { method: 1, ..Request::default() };
+    let keyed = Request { ordering_key: b"k", ..head };
+    raw.feed(&frames::request(1, head, &[1; 30_000]));
+    let running = raw.incoming().call;
+    raw.feed(&frames::emit(FrameType::ONE_WAY, 3, Status::OK, Envelope::Request(keyed), &[3; 50_000]));
+    raw.feed(&frames::request(5, keyed, &[5; 20_000]));
+    raw.turn();
+    raw.reply(running, b"");
+    raw.turn();
+    let requests: Vec<_> = raw.passed.iter().filter(|event| matches!(event, Event::Request(_))).collect();
+    assert!(matches!(requests[..], [Event::Request(it)] if it.one_way), "{requests:?}");
+}
+
+/// An item that was abandoned after its call had ended in the queue ended whoever had got the call's slot meanwhile.
+#[test]
+fn an_item_of_a_call_that_never_started_does_not_end_another() {
+    let mut raw = Raw::server(all_kinds());
+    let keyed = Request { method: 1, ordering_key: b"k", ..Request::default() };
+    raw.feed(&frames::request(1, keyed, b""));
+    raw.incoming();
+    raw.feed(&frames::request(3, Request { method: 3, kind: Kind::ClientStream.to_wire(), ..keyed }, b""));
+    let item = Envelope::Item(Item { total: 1_000 });
+    raw.feed(&frames::flagged(FrameType::STREAM_ITEM, 3, Status::OK, Flags::MORE, item, &[1; 500]));
+    raw.feed(&frames::cancel(3));
+    assert_eq!(frames::outline(&raw.turn()), [(FrameType::RESPONSE, 3, Status::CANCELLED_IN_QUEUE)]);
+    raw.feed(&frames::call(5, b"another"));
+    let another = raw.incoming().call;
+    raw.feed(&frames::continuation(3, false, b""));
+    raw.is_quiet();
+    raw.reply(another, b"result");
+    assert_eq!(frames::outline(&raw.turn()), [(FrameType::RESPONSE, 5, Status::OK)]);
+}
+
+/// When there was no room for the id of a message that was refused, it was not kept; R-ID-09 says that the oldest goes.
+#[test]
+fn of_the_messages_that_were_refused_the_oldest_is_forgotten() {
+    let mut limits = Limits::default();
+    limits.max_concurrent = 1;
+    let mut raw = Raw::server(all_kinds().limits(limits));
+    let head = Request { method: 77, total: 1_000, ..Request::default() };
+    for id in (1..=35).step_by(2) {
+        let first = Envelope::Request(head);
+        raw.feed(&frames::flagged(FrameType::REQUEST, id, Status::OK, Flags::MORE, first, &[1; 500]));
+        assert_eq!(frames::outline(&raw.turn()), [(FrameType::RESPONSE, id, Status::NO_SUCH_METHOD)]);
+    }
+    raw.feed(&frames::continuation(35, false, &[1; 500]));
+    raw.is_quiet();
+    assert_eq!(raw.conn.stats().late_frames, 0, "the newest is free");
+    raw.feed(&frames::continuation(1, false, &[1; 500]));
+    raw.is_quiet();
+    assert_eq!(raw.conn.stats().late_frames, 1, "17 are kept");
 }

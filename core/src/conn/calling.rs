@@ -10,7 +10,7 @@ use super::{
     event::{Body, CallHead, CallId, Failure, Rejection, Stream},
     fragments::SHORT_ENVELOPE,
     lanes::{Sort, Waiting, lane},
-    machine::{Machine, Phase},
+    machine::Machine,
     outbox::SHARE_FROM,
     quick::Straight,
     streaming::Streaming,
@@ -67,12 +67,13 @@ impl Machine {
         if head.method.is_empty() || head.method.len() > MAX_NAME {
             return Err(Rejection::BadHead);
         }
-        let ready = self.peer.is_some();
-        if ready && body.len() > self.peer_message {
+        // A server knows before it is ready; a client's calls are judged again when they are committed.
+        let met = self.peer.is_some();
+        if met && body.len() > self.peer_message {
             return Err(Rejection::TooLarge);
         }
         let streams = head.kind != Kind::Unary;
-        if ready && (self.peer_concurrent == 0 || (streams && self.peer_streams == 0)) {
+        if met && (self.peer_concurrent == 0 || (streams && self.peer_streams == 0)) {
             return Err(Rejection::NotServed);
         }
         let plain = !streams && head.is_plain();

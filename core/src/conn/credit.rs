@@ -56,14 +56,14 @@ pub(crate) struct Till {
     gather: u32,
     /// The cost of items that were taken, not returned yet.
     owed: u32,
-    /// The cost of items that came and were not taken.
-    held: i64,
+    /// The initial credit and all grants: what the sender has once every item is taken and returned.
+    allowed: u32,
 }
 
 impl Till {
     pub(crate) const fn new(initial: u32) -> Self {
         let initial = if initial > MOST_CREDIT { MOST_CREDIT } else { initial };
-        Self { credit: initial as i64, gather: initial / 4, owed: 0, held: 0 }
+        Self { credit: initial as i64, gather: initial / 4, owed: 0, allowed: initial }
     }
 
     /// An item of so many octets begins. `false` if there was no credit for it: PE.
@@ -72,21 +72,18 @@ impl Till {
     pub(crate) fn charge(&mut self, octets: u32) -> bool {
         let covered = self.credit > 0;
         self.credit = self.credit.saturating_sub(cost(octets).into());
-        self.held = self.held.saturating_add(cost(octets).into());
         covered
     }
 
     /// An item was abandoned of which so many octets never came.
     pub(crate) fn take_back(&mut self, octets: u32) {
         self.credit = self.credit.saturating_add(octets.into());
-        self.held = self.held.saturating_sub(octets.into());
     }
 
     /// The application took an item of so many octets as sent; whether CREDIT is due.
     #[inline]
     pub(crate) fn taken(&mut self, octets: u32) -> bool {
         self.owed = self.owed.saturating_add(cost(octets));
-        self.held = self.held.saturating_sub(cost(octets).into());
         self.is_due()
     }
 
@@ -109,13 +106,12 @@ impl Till {
         octets
     }
 
-    /// The application lets more come than it returns; what fits below the most that there may be, once all that came
-    /// is returned.
+    /// The application lets more come than it returns; what fits below the most that there may be, also when the items
+    /// that were not taken yet are returned.
     pub(crate) fn grant(&mut self, octets: u32) {
-        let all = self.credit.saturating_add(self.owed.into()).saturating_add(self.held);
-        let room = i64::from(MOST_CREDIT).saturating_sub(all);
-        let granted = i64::from(octets).min(room.max(0));
-        self.owed = self.owed.saturating_add(u32::try_from(granted).unwrap_or(0));
+        let granted = octets.min(MOST_CREDIT.saturating_sub(self.allowed));
+        self.allowed += granted;
+        self.owed = self.owed.saturating_add(granted);
     }
 
     /// What the sender may still spend, and an item: late items of an ended call are free up to this.
@@ -183,5 +179,16 @@ mod tests {
         assert_eq!(till.pay(), 0, "what came will be returned");
         till.taken(744);
         assert_eq!((till.pay(), till.credit), (1000, MOST_CREDIT.into()));
+    }
+
+    #[test]
+    fn a_grant_leaves_room_for_what_was_not_taken() {
+        let mut till = Till::new(MOST_CREDIT - 10);
+        assert!(till.charge(1000));
+        till.grant(1000);
+        assert_eq!(till.pay(), 10);
+        till.taken(1000);
+        till.pay();
+        assert_eq!(till.credit, MOST_CREDIT.into());
     }
 }

@@ -372,9 +372,10 @@ impl Machine {
         if self.refused.len() >= most {
             self.refused.retain(|_, until| *until >= now);
         }
-        if self.refused.len() >= most {
-            // The oldest has had the most time.
-            self.refused.pop_first();
+        if self.refused.len() >= most
+            && let Some(oldest) = self.refused.iter().min_by_key(|(_, until)| **until).map(|(id, _)| *id)
+        {
+            self.refused.remove(&oldest);
         }
         self.refused.insert(id, now.saturating_add(30 * SECOND));
     }

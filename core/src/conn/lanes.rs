@@ -16,7 +16,7 @@ pub(crate) const LANES: usize = 3;
 /// The lane of priority 0.
 pub(crate) const NORMAL: u8 = 1;
 
-/// The lane of the lowest priority.
+/// The lane of priority −1.
 pub(crate) const LAST: u8 = 2;
 
 /// The lane of a priority; others are clamped (protocol §5).

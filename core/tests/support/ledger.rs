@@ -160,7 +160,11 @@ impl Ledger {
         takes.paid += i64::from(octets);
         takes.credit += i64::from(octets);
         if trusted {
-            assert!(takes.credit <= MOST, "CREDIT above 2^31-1 for {id}");
+            let Takes { credit, paid, taken, granted, initial, .. } = *takes;
+            assert!(
+                credit <= MOST,
+                "CREDIT of {octets} for {id}, which has {credit}: initial {initial}, paid {paid}, taken {taken}, granted {granted}"
+            );
             let due = takes.taken + takes.granted;
             // Near the most that there may be, less is granted than was asked for.
             let held_down = takes.initial + takes.granted + takes.taken > MOST;

@@ -176,7 +176,11 @@ impl Node {
                 _ => 70_000,
             };
             let mut buffer = self.conn.lend();
-            assert!(buffer.is_empty() && buffer.capacity() <= 300 * 1024, "a lent buffer is bounded");
+            assert!(
+                buffer.is_empty() && buffer.capacity() <= 2 * (100_000 + (256 << 10) + 70_000),
+                "a lent buffer is bounded: {}",
+                buffer.capacity()
+            );
             let octets = world.pipes[1 - self.index].read(world.now, max.min(self.gulp));
             if octets.len() <= buffer.capacity() || world.random.once_in(2) {
                 buffer.extend_from_slice(&octets);
@@ -606,6 +610,8 @@ impl Node {
                 let record = &mut world.records[self.index][number as usize];
                 record.committed = true;
                 record.id = id;
+                world.note(&[31, id], || format!("{} sends call {number} with the id {id}", self.index));
+                let record = &mut world.records[self.index][number as usize];
                 let left = record.deadline.map(|at| at.saturating_sub(world.now).div_ceil(1000));
                 let honest = match (said, left) {
                     (Some(said), Some(left)) => said > 0 && (left..=left + 1000).contains(&said),
@@ -731,6 +737,11 @@ impl Node {
 
     pub fn is_idle(&self) -> bool {
         self.open.is_empty() && self.running.is_empty() && self.conn.open_calls() == (0, 0)
+    }
+
+    /// Whose handlers run.
+    pub fn runs(&self) -> Vec<(Option<u32>, bool)> {
+        self.running.iter().map(|running| (running.number, running.waits())).collect()
     }
 
     pub fn open(&self) -> Vec<u32> {

@@ -86,7 +86,7 @@ impl Pair {
         let now = random.within(1..=1_000 * SECOND);
         let interval = *random.pick(&[200 * MS, 333 * MS, SECOND, 3 * SECOND]);
         // Octet by octet, a run is long: it has less to say then.
-        let narrow = random.once_in(8);
+        let narrow = random.once_in(20);
         let mut pipe = || {
             let capacity = *random.pick(if narrow { &[1, 64] } else { &[4096, 200_000] });
             // A line that carries less than a heartbeat in a while is the drip's matter.
@@ -99,7 +99,7 @@ impl Pair {
                 drains: random.once_in(3),
                 closes: random.once_in(3),
                 stubborn: random.once_in(2),
-                large: !narrow && random.once_in(3),
+                large: !narrow && random.once_in(2),
                 streams: !random.once_in(4),
                 compress: random.once_in(3),
                 compress_from: *random.pick(&[64, 1024]),
@@ -152,9 +152,11 @@ impl Pair {
             for node in &self.nodes {
                 assert!(
                     node.is_idle(),
-                    "after the faults heal everything finishes: {:?} {:?}",
+                    "after the faults heal everything finishes: {:?} {:?} {:?} {:?}",
                     node.conn,
-                    node.open()
+                    node.open(),
+                    node.runs(),
+                    node.tap.due()
                 );
                 assert!(node.closed.is_none());
             }

@@ -106,6 +106,11 @@ impl Tap {
         self.given.as_ref().is_some_and(|given| !given.is_empty())
     }
 
+    /// The peer's REQUESTs that were not answered.
+    pub fn due(&self) -> &BTreeSet<u64> {
+        &self.due
+    }
+
     // ---- what the node was given ------------------------------------------------------------------------------
 
     /// The node was given octets.
