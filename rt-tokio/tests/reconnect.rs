@@ -9,8 +9,8 @@ use std::{
 };
 
 use support::{
-    CHECK_IN, CHECK_IN_ACK, CLOSE, HEARTBEAT, ONE_WAY, Raw, body, echo, frame, listener, number, only_peer,
-    soon, string, until, works,
+    CHECK_IN, CHECK_IN_ACK, CLOSE, CONTINUATION, HEARTBEAT, ONE_WAY, Raw, body, echo, frame, listener,
+    number, only_peer, soon, string, until, works,
 };
 use tieline_tokio::{By, Client, Ran, Server, Status};
 use tokio::sync::Notify;
@@ -197,11 +197,15 @@ async fn closing_sends_what_was_sent_before_and_waits_for_it() {
     tokio::time::sleep(100 * MS).await;
     assert!(!closing.is_finished(), "3.6 MB are not out while nobody reads");
     let frames = raw.rest().await;
-    let mut seen: Vec<u8> = frames
-        .iter()
-        .filter(|frame| frame.kind == ONE_WAY)
-        .map(|frame| {
-            let payload = &frame.body[frame.body.len() - 60_000..];
+    // What is large goes out in pieces while others wait.
+    let mut messages = std::collections::BTreeMap::<u64, Vec<u8>>::new();
+    for frame in frames.iter().filter(|frame| matches!(frame.kind, ONE_WAY | CONTINUATION)) {
+        messages.entry(frame.id).or_default().extend(&frame.body);
+    }
+    let mut seen: Vec<u8> = messages
+        .values()
+        .map(|message| {
+            let payload = &message[message.len() - 60_000..];
             assert!(payload.iter().all(|octet| octet == &payload[0]));
             payload[0]
         })
@@ -210,7 +214,7 @@ async fn closing_sends_what_was_sent_before_and_waits_for_it() {
     assert_eq!(seen, (0..u8::try_from(COUNT).unwrap()).collect::<Vec<_>>());
     let close = frames.last().unwrap();
     assert_eq!((close.kind, close.status), (CLOSE, Status::NORMAL.0));
-    assert!(frames.iter().all(|frame| matches!(frame.kind, ONE_WAY | CLOSE | HEARTBEAT)));
+    assert!(frames.iter().all(|frame| matches!(frame.kind, ONE_WAY | CONTINUATION | CLOSE | HEARTBEAT)));
     drop(raw);
     soon("it is closed", closing).await.unwrap();
     while let Some(result) = soon("the outcomes", sent.join_next()).await {
