@@ -13,20 +13,22 @@ use bytes::Bytes;
 use tieline_core::{
     conn::{Closed, Config, ConfigBuilder, Connection, Limits, Side},
     pool::Backoff,
-    wire::Status,
+    wire::{Kind, Status},
 };
 
 use crate::{
-    call::{Call, Target, not_connected},
+    call::Call,
     driver,
-    error::{CallError, ConnectError, Error},
-    handler::Context,
+    error::{CallError, ConnectError},
+    items::{Bidi, ClientStream, Items},
     link::{Link, watch},
+    open::Open,
     peer::Peer,
+    prepare::{Mode, Prepared, Target, not_connected},
     registry::Role,
     runtime::{Clock, Runtime, within},
     server::instance,
-    services::Services,
+    services::{Services, methods},
 };
 
 /// How long one attempt may take until somebody answers the dialling; check-in has a bound of its own.
@@ -98,15 +100,35 @@ impl<R: Runtime> Client<R> {
         Self::builder(&format!("process-{:x}", instance())).connect(address).await
     }
 
+    #[inline]
+    fn prepare<'a>(&'a self, method: &'a str, body: Bytes, mode: Mode) -> Prepared<'a> {
+        Prepared::new(self.target(), method, body, mode, None, None)
+    }
+
     /// Calls a method, `package.Service/Method`, with a raw argument.
     #[inline]
     pub fn call<'a>(&'a self, method: &'a str, body: impl Into<Bytes>) -> Call<'a> {
-        Call::new(self.target(), method, body.into(), false, None, None)
+        Call::new(self.prepare(method, body.into(), Mode::Call(Kind::Unary)))
     }
 
     /// Sends what nobody answers. It completes once it is committed to the connection; whether it arrives is not known.
     pub fn one_way<'a>(&'a self, method: &'a str, body: impl Into<Bytes>) -> Call<'a> {
-        Call::new(self.target(), method, body.into(), true, None, None)
+        Call::new(self.prepare(method, body.into(), Mode::OneWay))
+    }
+
+    /// Calls a method that answers with items, and then with an answer; see [`Items`].
+    pub fn server_stream<'a>(&'a self, method: &'a str, body: impl Into<Bytes>) -> Open<'a, Items> {
+        Open::new(self.prepare(method, body.into(), Mode::Call(Kind::ServerStream)))
+    }
+
+    /// Calls a method that takes items besides its argument; see [`ClientStream`].
+    pub fn client_stream<'a>(&'a self, method: &'a str, body: impl Into<Bytes>) -> Open<'a, ClientStream> {
+        Open::new(self.prepare(method, body.into(), Mode::Call(Kind::ClientStream)))
+    }
+
+    /// Calls a method with items in both directions; see [`Bidi`].
+    pub fn bidi<'a>(&'a self, method: &'a str, body: impl Into<Bytes>) -> Open<'a, Bidi> {
+        Open::new(self.prepare(method, body.into(), Mode::Call(Kind::Bidi)))
     }
 
     #[inline]
@@ -375,17 +397,7 @@ pub struct ClientBuilder<R: Runtime> {
 }
 
 impl<R: Runtime> ClientBuilder<R> {
-    /// A method that the node may call on this client, over the same connection; see [`Services::method`].
-    #[must_use]
-    pub fn method<F, Fut, B>(mut self, name: &str, handler: F) -> Self
-    where
-        F: Fn(Context, Bytes) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<B, Error>> + Send + 'static,
-        B: Into<Bytes> + 'static,
-    {
-        self.services = self.services.method(name, handler);
-        self
-    }
+    methods!();
 
     /// Methods that the node may call on this client.
     #[must_use]

@@ -17,6 +17,7 @@ use bytes::{Buf, BytesMut};
 use tieline_core::{
     Instant,
     conn::{CheckingIn, Connection, Disconnect, End, Event, Incoming, Next, Outbox, PeerInfo, Served},
+    wire::Kind,
 };
 
 use crate::{
@@ -142,6 +143,7 @@ impl<I: Io, T: Time> Driver<I, T> {
                 state = link.lock();
                 for (call, outcome) in self.answers.drain(..) {
                     answer(&mut state.conn, now, call, outcome);
+                    self.wakers.extend(state.seats.close(call, None).into_iter().flatten());
                 }
             }
             state.conn.poll_transmit(now, &mut self.outbox);
@@ -149,7 +151,11 @@ impl<I: Io, T: Time> Driver<I, T> {
                 break;
             }
         }
+        state.room.expire(now, &mut self.wakers);
         self.next = state.conn.next();
+        if let Some(due) = state.room.due() {
+            self.next.wake = Some(self.next.wake.map_or(due, |wake| wake.min(due)));
+        }
         // With a new buffer the transport must be asked again before anything is waited for.
         let lent = self.next.read && self.buffer.is_none();
         if lent {
@@ -243,9 +249,20 @@ impl<I: Io, T: Time> Driver<I, T> {
         for _ in 0..EVENTS {
             let Some(event) = state.conn.poll_event(now) else { return false };
             match event {
-                Event::Done { user, outcome, .. } => self.wakers.extend(state.waiters.tell(user, outcome)),
-                Event::Request(incoming) => self.requests.push(incoming),
-                Event::Cancelled(call, _) => {
+                Event::Done { user, outcome, rest } => {
+                    state.waiters.tell(user, outcome, rest, &mut self.wakers);
+                }
+                Event::Request(incoming) => {
+                    if incoming.kind != Kind::Unary {
+                        state.seats.open(incoming.call);
+                    }
+                    self.requests.push(incoming);
+                }
+                Event::Readable(stream) => self.wakers.extend(state.reader(stream)),
+                Event::Writable(stream) => self.wakers.extend(state.sender(stream)),
+                Event::Room => state.room.call(&mut self.wakers),
+                Event::Cancelled(call, why) => {
+                    self.wakers.extend(state.seats.close(call, Some(why)).into_iter().flatten());
                     if let Some(at) = self.requests.iter().position(|incoming| incoming.call == call) {
                         // Its handler was not even started.
                         self.requests.remove(at);
@@ -263,11 +280,13 @@ impl<I: Io, T: Time> Driver<I, T> {
                 Event::Closed(closed) => {
                     state.closed = Some(Arc::new(closed));
                     self.wakers.append(&mut state.watchers);
+                    state.room.call(&mut self.wakers);
                     self.milestones.push(Milestone::Closed);
                 }
                 Event::Draining { .. } => {
                     state.draining = true;
                     self.wakers.append(&mut state.watchers);
+                    state.room.call(&mut self.wakers);
                 }
                 Event::Alive => {
                     if let Some(probe) = &mut state.probe {
@@ -275,7 +294,7 @@ impl<I: Io, T: Time> Driver<I, T> {
                     }
                     self.wakers.append(&mut state.watchers);
                 }
-                // A call that finds no room fails at once here; nobody waits for it. Others say nothing to a driver.
+                // Others say nothing to a driver.
                 _ => {}
             }
         }
@@ -388,9 +407,12 @@ impl<I, T> Drop for Driver<I, T> {
         let mut closed = None;
         while let Some(event) = state.conn.poll_event(now) {
             match event {
-                Event::Done { user, outcome, .. } => wakers.extend(state.waiters.tell(user, outcome)),
+                Event::Done { user, outcome, rest } => {
+                    state.waiters.tell(user, outcome, rest, &mut wakers);
+                }
                 Event::Request(incoming) => state.conn.stopped(now, incoming.call),
-                Event::Cancelled(call, _) => {
+                Event::Cancelled(call, why) => {
+                    wakers.extend(state.seats.close(call, Some(why)).into_iter().flatten());
                     self.stops.extend(self.running.get_mut(call.slot()).and_then(Option::take));
                 }
                 Event::Closed(reason) => closed = Some(Arc::new(reason)),
@@ -402,6 +424,7 @@ impl<I, T> Drop for Driver<I, T> {
         }
         state.gone = true;
         wakers.append(&mut state.watchers);
+        state.room.call(&mut wakers);
         drop(state);
         // One-ways that run go on: nobody takes them back by going away.
         for stop in self.stops.drain(..) {

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use pin_project_lite::pin_project;
 use tieline_core::{
     Instant,
-    conn::{Incoming, PeerInfo},
+    conn::{Incoming, PeerInfo, Served},
     wire::Metadata,
 };
 
@@ -67,10 +67,25 @@ impl Context {
         self.incoming.metadata()
     }
 
+    /// The key by which the caller keeps its calls in order; empty if there is none. Calls with one key run one after the
+    /// other.
+    #[must_use]
+    pub fn ordering_key(&self) -> &[u8] {
+        self.incoming.ordering_key()
+    }
+
     /// The W3C trace context, as it was sent.
     #[must_use]
     pub fn trace(&self) -> &[u8] {
         self.incoming.trace()
+    }
+
+    pub(crate) const fn link(&self) -> &Arc<Link> {
+        &self.peer.link
+    }
+
+    pub(crate) const fn call(&self) -> Served {
+        self.incoming.call
     }
 }
 

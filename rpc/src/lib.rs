@@ -7,7 +7,8 @@
 //! | to | start at |
 //! |---|---|
 //! | call a node | [`Client`], [`Peer`], [`Call`] |
-//! | serve calls | [`Server`], [`Context`] |
+//! | stream to or from it | [`Items`], [`ClientStream`], [`Bidi`], and [`Open`] for their options |
+//! | serve calls | [`Server`], [`Services`], [`Context`], [`ServedItems`], [`ServedSink`] |
 //! | understand an error | [`CallError`], and [`Ran`]: did the call run? |
 //! | write an adapter for another runtime | [`Runtime`], [`Io`], [`Time`], [`Listener`] |
 //!
@@ -21,20 +22,32 @@ mod driver;
 mod error;
 mod handler;
 mod identity;
+mod inflow;
+mod items;
 mod link;
+mod open;
+mod outflow;
 mod peer;
+mod prepare;
 mod registry;
+mod room;
 mod runtime;
+mod seats;
+mod served;
 mod server;
 mod services;
 mod tasks;
+mod waiters;
 
 pub use call::Call;
 pub use client::{Client, ClientBuilder};
 pub use error::{CallError, ConnectError, Error, ListenError};
 pub use handler::Context;
+pub use items::{Bidi, ClientStream, ItemSink, Items};
+pub use open::Open;
 pub use peer::Peer;
 pub use runtime::{BoxFuture, Clock, Io, Listener, Runtime, Time};
+pub use served::{ServedItems, ServedSink};
 pub use server::{Decision, Server, ServerBuilder};
 pub use services::Services;
 pub use tieline_core::{

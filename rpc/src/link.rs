@@ -5,98 +5,25 @@
 //! driver is only woken on the edge from "nothing waits" to "something waits", so a batch of calls costs one wake-up.
 
 use std::{
+    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Waker},
 };
 
 use tieline_core::{
     Instant,
-    conn::{Answer, CallId, Closed, Connection, Failure},
+    conn::{Closed, Connection, Stream},
 };
 
-use crate::{identity::Probe, runtime::Clock};
-
-/// One call that somebody waits for.
-#[derive(Default)]
-struct Waiter {
-    waker: Option<Waker>,
-    outcome: Option<Result<Answer, Failure>>,
-    id: Option<CallId>,
-}
-
-/// Waiters by number; numbers are used again.
-#[derive(Default)]
-pub(crate) struct Waiters {
-    slots: Vec<Waiter>,
-    free: Vec<u32>,
-}
-
-impl Waiters {
-    /// A number for somebody new.
-    #[inline]
-    pub(crate) fn insert(&mut self, waker: Waker) -> u32 {
-        match self.free.pop() {
-            Some(key) => {
-                if let Some(waiter) = self.slots.get_mut(key as usize) {
-                    waiter.waker = Some(waker);
-                }
-                key
-            }
-            None => {
-                self.slots.push(Waiter { waker: Some(waker), outcome: None, id: None });
-                u32::try_from(self.slots.len()).unwrap_or(u32::MAX).saturating_sub(1)
-            }
-        }
-    }
-
-    #[inline]
-    pub(crate) fn set_id(&mut self, key: u32, id: CallId) {
-        if let Some(waiter) = self.slots.get_mut(key as usize) {
-            waiter.id = Some(id);
-        }
-    }
-
-    /// Leaves an outcome; who waits for it is to be woken, outside the lock.
-    #[inline]
-    pub(crate) fn tell(&mut self, key: u32, outcome: Result<Answer, Failure>) -> Option<Waker> {
-        let waiter = self.slots.get_mut(key as usize)?;
-        waiter.outcome = Some(outcome);
-        waiter.waker.take()
-    }
-
-    /// Takes the outcome, or leaves the waker again.
-    #[inline]
-    pub(crate) fn outcome(&mut self, key: u32, waker: &Waker) -> Option<Result<Answer, Failure>> {
-        let waiter = self.slots.get_mut(key as usize)?;
-        let outcome = waiter.outcome.take();
-        if outcome.is_some() {
-            self.remove(key);
-        } else if waiter.waker.as_ref().is_none_or(|known| !known.will_wake(waker)) {
-            waiter.waker = Some(waker.clone());
-        }
-        outcome
-    }
-
-    /// Nobody waits any more. The call, if it is still under way.
-    pub(crate) fn abandon(&mut self, key: u32) -> Option<CallId> {
-        let waiter = self.slots.get_mut(key as usize)?;
-        let id = if waiter.outcome.is_none() { waiter.id } else { None };
-        self.remove(key);
-        id
-    }
-
-    #[inline]
-    pub(crate) fn remove(&mut self, key: u32) {
-        if let Some(waiter) = self.slots.get_mut(key as usize) {
-            *waiter = Waiter::default();
-            self.free.push(key);
-        }
-    }
-}
+use crate::{identity::Probe, room::Room, runtime::Clock, seats::Seats, waiters::Waiters};
 
 pub(crate) struct State {
     pub(crate) conn: Connection<u32>,
     pub(crate) waiters: Waiters,
+    /// Calls that wait for room in `conn`.
+    pub(crate) room: Room,
+    /// Those who wait at streams of the peer.
+    pub(crate) seats: Seats,
     /// The time of the present batch: read once by whoever wakes the driver, and once a turn by the driver.
     pub(crate) now: Instant,
     /// The driver has been woken, or is in a turn that will look at the connection again.
@@ -115,6 +42,24 @@ pub(crate) struct State {
     pub(crate) watchers: Vec<Waker>,
 }
 
+impl State {
+    /// Who waits for items of a stream.
+    pub(crate) fn reader(&mut self, stream: Stream) -> Option<Waker> {
+        match stream {
+            Stream::Ours(id) => self.waiters.reader(*self.conn.user(id)?),
+            Stream::Theirs(call) => self.seats.reader(call),
+        }
+    }
+
+    /// Who waits for room for an item of a stream.
+    pub(crate) fn sender(&mut self, stream: Stream) -> Option<Waker> {
+        match stream {
+            Stream::Ours(id) => self.waiters.sender(*self.conn.user(id)?),
+            Stream::Theirs(call) => self.seats.sender(call),
+        }
+    }
+}
+
 /// A connection, shared by its driver and by those who call on it.
 pub(crate) struct Link {
     state: Mutex<State>,
@@ -128,6 +73,8 @@ impl Link {
         let state = State {
             conn,
             waiters: Waiters::default(),
+            room: Room::default(),
+            seats: Seats::default(),
             now: clock.now(),
             awake: true,
             driver: None,
@@ -176,6 +123,12 @@ pub(crate) fn watch(watchers: &mut Vec<Waker>, cx: &Context<'_>) {
 /// The lock, and the duty to wake the driver if it is asleep.
 pub(crate) struct Entered<'a> {
     pub(crate) state: MutexGuard<'a, State>,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").field("address", &self.address).finish_non_exhaustive()
+    }
 }
 
 impl Entered<'_> {

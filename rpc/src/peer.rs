@@ -1,17 +1,26 @@
 //! The far end of one connection.
 
-use std::{fmt, future::poll_fn, sync::Arc, task::Poll, time::Duration};
+use std::{
+    fmt,
+    future::poll_fn,
+    sync::Arc,
+    task::{Poll, Waker},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use tieline_core::{
     Instant,
     conn::{Closed, PeerInfo, Served, Stats},
-    wire::Status,
+    wire::{Kind, Status},
 };
 
 use crate::{
-    call::{Call, Target},
-    link::{Link, watch},
+    call::Call,
+    items::{Bidi, ClientStream, Items},
+    link::{Entered, Link, watch},
+    open::Open,
+    prepare::{Mode, Prepared, Target},
 };
 
 /// The far end of one connection: call it. Cheap to clone; it does not keep the connection open.
@@ -32,14 +41,33 @@ impl Peer {
         Self { link, limit: None, parent: None }
     }
 
+    fn prepare<'a>(&'a self, method: &'a str, body: Bytes, mode: Mode) -> Prepared<'a> {
+        Prepared::new(Target::Borrowed(&self.link), method, body, mode, self.limit, self.parent)
+    }
+
     /// Calls a method, `package.Service/Method`, with a raw argument.
     pub fn call<'a>(&'a self, method: &'a str, body: impl Into<Bytes>) -> Call<'a> {
-        Call::new(Target::Borrowed(&self.link), method, body.into(), false, self.limit, self.parent)
+        Call::new(self.prepare(method, body.into(), Mode::Call(Kind::Unary)))
     }
 
     /// Sends what nobody answers. It completes once it is committed to the connection; whether it arrives is not known.
     pub fn one_way<'a>(&'a self, method: &'a str, body: impl Into<Bytes>) -> Call<'a> {
-        Call::new(Target::Borrowed(&self.link), method, body.into(), true, self.limit, self.parent)
+        Call::new(self.prepare(method, body.into(), Mode::OneWay))
+    }
+
+    /// Calls a method that answers with items, and then with an answer; see [`Items`].
+    pub fn server_stream<'a>(&'a self, method: &'a str, body: impl Into<Bytes>) -> Open<'a, Items> {
+        Open::new(self.prepare(method, body.into(), Mode::Call(Kind::ServerStream)))
+    }
+
+    /// Calls a method that takes items besides its argument; see [`ClientStream`].
+    pub fn client_stream<'a>(&'a self, method: &'a str, body: impl Into<Bytes>) -> Open<'a, ClientStream> {
+        Open::new(self.prepare(method, body.into(), Mode::Call(Kind::ClientStream)))
+    }
+
+    /// Calls a method with items in both directions; see [`Bidi`].
+    pub fn bidi<'a>(&'a self, method: &'a str, body: impl Into<Bytes>) -> Open<'a, Bidi> {
+        Open::new(self.prepare(method, body.into(), Mode::Call(Kind::Bidi)))
     }
 
     /// What the peer said of itself at check-in.
@@ -85,7 +113,7 @@ impl Peer {
         let mut entered = self.link.enter();
         let state = &mut *entered.state;
         state.conn.drain(state.now, status, grace, message);
-        entered.leave();
+        leave_and_tell(entered);
     }
 
     /// Ends the connection. With `NORMAL` or `GOING_AWAY` what waits goes out first; calls that are open fail.
@@ -93,7 +121,7 @@ impl Peer {
         let mut entered = self.link.enter();
         let state = &mut *entered.state;
         state.conn.close(state.now, status, message);
-        entered.leave();
+        leave_and_tell(entered);
     }
 
     /// Waits until the connection is over and says how it ended.
@@ -140,6 +168,14 @@ impl Peer {
         })
         .await
     }
+}
+
+/// Tells those who wait for room on a connection that is about to end.
+fn leave_and_tell(entered: Entered<'_>) {
+    let mut wakers = Vec::new();
+    entered.state.room.call(&mut wakers);
+    entered.leave();
+    wakers.into_iter().for_each(Waker::wake);
 }
 
 impl fmt::Debug for Peer {

@@ -9,18 +9,16 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use tieline_core::conn::{CheckingIn, Config, ConfigBuilder, ConfigError, Connection, Limits, Side};
 
 pub use crate::registry::Decision;
 use crate::{
     driver,
-    error::{Error, ListenError},
-    handler::Context,
+    error::ListenError,
     peer::Peer,
     registry::{Registry, Role, Sleep, Verifier},
     runtime::{Clock, Listener, Runtime, sleep, within},
-    services::Services,
+    services::{Services, methods},
 };
 
 /// A node that others connect to.
@@ -100,17 +98,7 @@ pub struct ServerBuilder<R: Runtime> {
 }
 
 impl<R: Runtime> ServerBuilder<R> {
-    /// A method that it serves; see [`Services::method`].
-    #[must_use]
-    pub fn method<F, Fut, B>(mut self, name: &str, handler: F) -> Self
-    where
-        F: Fn(Context, Bytes) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<B, Error>> + Send + 'static,
-        B: Into<Bytes> + 'static,
-    {
-        self.services = self.services.method(name, handler);
-        self
-    }
+    methods!();
 
     /// Methods that it serves.
     #[must_use]

@@ -3,18 +3,23 @@
 use std::{fmt, future::Future, sync::Mutex};
 
 use bytes::Bytes;
-use tieline_core::conn::{ConfigBuilder, MethodSpec};
+use tieline_core::{
+    conn::{ConfigBuilder, MethodSpec},
+    wire::Kind,
+};
 
 use crate::{
     error::Error,
     handler::{AsyncFn, Context, Handler, Outcome, Progress},
+    served::{ServedItems, ServedSink},
 };
 
 /// The methods that a node serves.
 ///
-/// A handler is an async function of the call's [`Context`] and its argument. It is polled at once where the call
-/// arrived; if it has to wait it becomes a task of the runtime. It must not block: while it does, its connection does
-/// not even beat.
+/// A handler is an async function of the call's [`Context`], its argument, and the streams that its kind has. It is
+/// polled at once where the call arrived; if it has to wait it becomes a task of the runtime. It must not block: while it
+/// does, its connection does not even beat. When its caller gives the call up, or the time for it is over, it is dropped
+/// where it waits.
 ///
 /// ```
 /// use tieline::{Error, Services, Status};
@@ -29,7 +34,14 @@ use crate::{
 /// ```
 #[derive(Default)]
 pub struct Services {
-    methods: Vec<(String, Box<dyn Handler>)>,
+    methods: Vec<Method>,
+}
+
+struct Method {
+    name: String,
+    kind: Kind,
+    compress: bool,
+    handler: Box<dyn Handler>,
 }
 
 impl Services {
@@ -39,16 +51,122 @@ impl Services {
         Self::default()
     }
 
-    /// Adds a method of the name `package.Service/Method`.
-    #[must_use]
-    pub fn method<F, Fut, B>(mut self, name: &str, handler: F) -> Self
+    fn add<F, Fut, B>(mut self, name: &str, kind: Kind, function: F) -> Self
     where
         F: Fn(Context, Bytes) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<B, Error>> + Send + 'static,
         B: Into<Bytes> + 'static,
     {
-        self.methods
-            .push((name.to_owned(), Box::new(AsyncFn { function: handler, spare: Mutex::new(None) })));
+        let handler = Box::new(AsyncFn { function, spare: Mutex::new(None) });
+        self.methods.push(Method { name: name.to_owned(), kind, compress: false, handler });
+        self
+    }
+
+    /// Adds a method of the name `package.Service/Method`, with one argument and one result.
+    #[must_use]
+    pub fn method<F, Fut, B>(self, name: &str, handler: F) -> Self
+    where
+        F: Fn(Context, Bytes) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<B, Error>> + Send + 'static,
+        B: Into<Bytes> + 'static,
+    {
+        self.add(name, Kind::Unary, handler)
+    }
+
+    /// Adds a method that sends items, and then its result.
+    ///
+    /// ```
+    /// use tieline::Services;
+    ///
+    /// let services = Services::new().server_stream("demo.Text/Words", |_cx, body, mut sink| async move {
+    ///     let words = body.split(u8::is_ascii_whitespace);
+    ///     sink.send_all(words.map(|word| body.slice_ref(word))).await?;
+    ///     Ok("these were all")
+    /// });
+    /// # assert_eq!(services.names().count(), 1);
+    /// ```
+    #[must_use]
+    pub fn server_stream<F, Fut, B>(self, name: &str, handler: F) -> Self
+    where
+        F: Fn(Context, Bytes, ServedSink) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<B, Error>> + Send + 'static,
+        B: Into<Bytes> + 'static,
+    {
+        self.add(name, Kind::ServerStream, move |cx, body| {
+            let sink = ServedSink::new(&cx);
+            handler(cx, body, sink)
+        })
+    }
+
+    /// Adds a method that takes items besides its argument, and has one result. What it leaves untaken is dropped.
+    ///
+    /// ```
+    /// use tieline::Services;
+    ///
+    /// let services = Services::new().client_stream("demo.Text/Length", |_cx, _body, mut items| async move {
+    ///     let mut octets = 0;
+    ///     while let Some(item) = items.next().await {
+    ///         octets += item?.len();
+    ///     }
+    ///     Ok(octets.to_string())
+    /// });
+    /// # assert_eq!(services.names().count(), 1);
+    /// ```
+    #[must_use]
+    pub fn client_stream<F, Fut, B>(self, name: &str, handler: F) -> Self
+    where
+        F: Fn(Context, Bytes, ServedItems) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<B, Error>> + Send + 'static,
+        B: Into<Bytes> + 'static,
+    {
+        self.add(name, Kind::ClientStream, move |cx, body| {
+            let items = ServedItems::new(&cx);
+            handler(cx, body, items)
+        })
+    }
+
+    /// Adds a method with items in both directions, and a result behind those that it sends.
+    ///
+    /// ```
+    /// use tieline::Services;
+    ///
+    /// let services = Services::new().bidi("demo.Text/Echo", |_cx, _body, mut items, mut sink| async move {
+    ///     while let Some(item) = items.next().await {
+    ///         sink.send(item?).await?;
+    ///     }
+    ///     Ok("bye")
+    /// });
+    /// # assert_eq!(services.names().count(), 1);
+    /// ```
+    #[must_use]
+    pub fn bidi<F, Fut, B>(self, name: &str, handler: F) -> Self
+    where
+        F: Fn(Context, Bytes, ServedItems, ServedSink) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<B, Error>> + Send + 'static,
+        B: Into<Bytes> + 'static,
+    {
+        self.add(name, Kind::Bidi, move |cx, body| {
+            let (items, sink) = (ServedItems::new(&cx), ServedSink::new(&cx));
+            handler(cx, body, items, sink)
+        })
+    }
+
+    /// Compresses the results and the items of the method that was added last, where that gains an eighth and the caller
+    /// understands it. Off by default: on a fast line the work costs more than the octets.
+    ///
+    /// ```
+    /// use tieline::Services;
+    ///
+    /// let services = Services::new()
+    ///     .method("demo.Text/Long", |_cx, _body| async move { Ok("long ".repeat(1000)) })
+    ///     .compress();
+    /// # assert_eq!(services.names().count(), 1);
+    /// ```
+    #[must_use]
+    pub fn compress(mut self) -> Self {
+        if let Some(last) = self.methods.last_mut() {
+            last.compress = true;
+        }
         self
     }
 
@@ -61,17 +179,19 @@ impl Services {
 
     /// The names, in the order in which they were added.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.methods.iter().map(|(name, _)| name.as_str())
+        self.methods.iter().map(|method| method.name.as_str())
     }
 
     pub(crate) fn describe(&self, config: ConfigBuilder) -> ConfigBuilder {
-        self.names().fold(config, |config, name| config.method(MethodSpec::unary(name)))
+        self.methods.iter().fold(config, |config, method| {
+            config.method(MethodSpec::new(&method.name, method.kind).compress(method.compress))
+        })
     }
 
     #[inline]
     pub(crate) fn start(&self, method: u32, context: Context, body: Bytes) -> Progress {
         match self.methods.get(method as usize) {
-            Some((_, handler)) => handler.start(context, body),
+            Some(method) => method.handler.start(context, body),
             // Not reached: the core knows the same methods.
             None => Progress::Done(Outcome::Panicked),
         }
@@ -83,3 +203,42 @@ impl fmt::Debug for Services {
         f.debug_list().entries(self.names()).finish()
     }
 }
+
+/// What adds methods one by one to a builder whose field `services` holds them.
+macro_rules! methods {
+    () => {
+        methods!(@ method, (
+            "A method that the peer may call, with one argument and one result; see [`Services::method`]."
+        ), crate::Context, bytes::Bytes);
+        methods!(@ server_stream, (
+            "A method that the peer may call and that sends items; see [`Services::server_stream`]."
+        ), crate::Context, bytes::Bytes, crate::ServedSink);
+        methods!(@ client_stream, (
+            "A method that the peer may call and that takes items; see [`Services::client_stream`]."
+        ), crate::Context, bytes::Bytes, crate::ServedItems);
+        methods!(@ bidi, (
+            "A method that the peer may call, with items in both directions; see [`Services::bidi`]."
+        ), crate::Context, bytes::Bytes, crate::ServedItems, crate::ServedSink);
+
+        /// Compresses what the method that was added last sends; see [`Services::compress`].
+        #[must_use]
+        pub fn compress(mut self) -> Self {
+            self.services = self.services.compress();
+            self
+        }
+    };
+    (@ $name:ident, ($doc:literal), $($argument:ty),+) => {
+        #[doc = $doc]
+        #[must_use]
+        pub fn $name<F, Fut, B>(mut self, name: &str, handler: F) -> Self
+        where
+            F: Fn($($argument),+) -> Fut + Send + Sync + 'static,
+            Fut: Future<Output = Result<B, crate::Error>> + Send + 'static,
+            B: Into<bytes::Bytes> + 'static,
+        {
+            self.services = self.services.$name(name, handler);
+            self
+        }
+    };
+}
+pub(crate) use methods;

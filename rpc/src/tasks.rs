@@ -89,7 +89,10 @@ impl Task {
             Some(outcome) => answer(&mut state.conn, state.now, self.call, outcome),
             None => state.conn.stopped(state.now, self.call),
         }
+        // Other tasks may have got its ends of a stream.
+        let wakers = state.seats.close(self.call, None);
         entered.leave();
+        wakers.into_iter().flatten().for_each(Waker::wake);
     }
 }
 

@@ -178,7 +178,7 @@ async fn dropping_the_last_client_closes_in_peace() {
 
 #[tokio::test]
 async fn closing_sends_what_was_sent_before_and_waits_for_it() {
-    const COUNT: usize = 60;
+    const COUNT: usize = 240;
     let (listener, address) = support::narrow();
     let (client, mut raw) = tokio::join!(Client::connect(&address), Raw::welcome(&listener, 10 * SECOND));
     let client = client.unwrap();
@@ -186,7 +186,7 @@ async fn closing_sends_what_was_sent_before_and_waits_for_it() {
     for number in 0..COUNT {
         let client = client.clone();
         sent.spawn(
-            async move { client.one_way("t.T/Tell", vec![u8::try_from(number).unwrap(); 60_000]).await },
+            async move { client.one_way("t.T/Tell", vec![u8::try_from(number).unwrap(); 15_000]).await },
         );
     }
     // Each of them has been polled once, and so is on its way, when this is.
@@ -201,7 +201,7 @@ async fn closing_sends_what_was_sent_before_and_waits_for_it() {
         .iter()
         .filter(|frame| frame.kind == ONE_WAY)
         .map(|frame| {
-            let payload = &frame.body[frame.body.len() - 60_000..];
+            let payload = &frame.body[frame.body.len() - 15_000..];
             assert!(payload.iter().all(|octet| octet == &payload[0]));
             payload[0]
         })

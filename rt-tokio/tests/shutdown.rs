@@ -275,8 +275,10 @@ async fn a_process_may_end_when_its_shutdown_or_its_close_has() {
             }
         })
         .await;
-        let large = octets.chunk_by(|a, b| a == b).filter(|run| run.len() >= 60_000).count();
-        assert_eq!(large as u64, COUNT, "server side: {server_side}");
+        // In whatever pieces they came.
+        let runs = octets.chunk_by(|a, b| a == b).filter(|run| run.len() > 100);
+        let large: usize = runs.map(<[u8]>::len).sum();
+        assert_eq!(large as u64, COUNT * 60_000, "server side: {server_side}");
         let close = octets.windows(4).any(|head| head == [0xBE, 0xA7, 1, support::CLOSE]);
         assert!(close, "and the reason for the end, server side: {server_side}");
         drop(raw);

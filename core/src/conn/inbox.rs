@@ -184,28 +184,40 @@ impl Inbox {
     /// Drops the frame of the first `frame` octets, which is whole, and returns what stands in it from `from` on.
     #[inline(always)]
     pub(crate) fn take(&mut self, frame: usize, from: usize) -> Bytes {
-        let len = frame.saturating_sub(from);
-        if self.batch.is_empty() && frame != self.store.len() {
-            self.prepare();
+        // A payload of nothing must not hold on to a block.
+        if from >= frame || self.copying {
+            return self.take_other(frame, from);
         }
-        if len == 0 || frame > self.batch.len().max(self.store.len()) {
+        let mut payload = if self.batch.is_empty() {
+            if frame != self.store.len() {
+                return self.take_other(frame, from);
+            }
+            // The only frame there is needs no batch.
+            self.store.split_to(frame).freeze()
+        } else if frame < self.batch.len() {
+            let payload = self.batch.slice(from..frame);
+            self.batch.advance(frame);
+            return payload;
+        } else {
+            // The last frame of a batch needs no reference beside the one that there is.
+            core::mem::take(&mut self.batch)
+        };
+        payload.advance(from);
+        payload
+    }
+
+    /// The same, whatever is unusual about it: the frame is the first of a batch that is to be frozen, or its payload is
+    /// copied or empty.
+    #[inline(never)]
+    fn take_other(&mut self, frame: usize, from: usize) -> Bytes {
+        let len = frame.saturating_sub(from);
+        self.prepare();
+        if len == 0 || frame > self.batch.len() {
             self.skip(frame);
             return Bytes::new();
         }
-        let payload = if frame < self.batch.len() {
-            let payload = self.batch.slice(from..frame);
-            self.batch.advance(frame);
-            payload
-        } else {
-            // The only frame, or the last one, needs no reference beside the one that there is.
-            let mut payload = if self.batch.is_empty() {
-                self.store.split_to(frame).freeze()
-            } else {
-                core::mem::take(&mut self.batch)
-            };
-            payload.advance(from);
-            payload
-        };
+        let mut payload = self.batch.split_to(frame);
+        payload.advance(from);
         if self.copying && len <= COPY_UP_TO { Bytes::copy_from_slice(&payload) } else { payload }
     }
 

@@ -1,11 +1,14 @@
 //! One connection, as a pure state machine. Start at [`Connection`].
 
+mod admission;
+mod answers;
 mod assembly;
 mod budget;
 mod calling;
 mod calls;
 mod config;
 mod credit;
+mod cutting;
 mod deadlines;
 mod ending;
 mod event;
@@ -15,6 +18,7 @@ mod handshake;
 mod inbox;
 mod input;
 mod items;
+mod items_in;
 mod keys;
 mod lanes;
 mod learned;
@@ -27,11 +31,14 @@ mod pace;
 mod probe;
 mod quick;
 mod rest;
+mod sending;
 mod served;
 mod serving;
 mod staging;
 mod streaming;
+mod telling;
 mod timers;
+mod waiting;
 
 use alloc::{sync::Arc, vec::Vec};
 use core::{fmt, time::Duration};
@@ -158,7 +165,7 @@ impl<U> Connection<U> {
 
     /// An empty buffer to read into, which continues the memory of what has arrived where that is possible. Give it
     /// back with [`handle_input`](Self::handle_input), filled or not; filling another one and giving that is fine too.
-    #[inline]
+    #[inline(always)]
     pub fn lend(&mut self) -> BytesMut {
         if self.machine.direct.is_none()
             && let Some(buffer) = self.machine.inbox.lend_rest()
@@ -169,7 +176,7 @@ impl<U> Connection<U> {
     }
 
     /// Octets have arrived. They are decoded when an event is asked for.
-    #[inline]
+    #[inline(always)]
     pub fn handle_input(&mut self, now: Instant, filled: BytesMut) {
         self.machine.pass(now);
         let octets = self.machine.take_in(filled);
@@ -181,7 +188,7 @@ impl<U> Connection<U> {
 
     /// The transport took `octets` of what was committed. Tell it after every write: the rules about idle lines and
     /// stuck peers count from it.
-    #[inline]
+    #[inline(always)]
     pub fn handle_sent(&mut self, now: Instant, octets: usize) {
         self.machine.pass(now);
         self.machine.handle_sent(octets);
@@ -275,7 +282,7 @@ impl<U> Connection<U> {
     ///
     /// # Errors
     /// As [`reply`](Self::reply).
-    #[inline]
+    #[inline(always)]
     pub fn answer(&mut self, now: Instant, to: Served, body: Body<'_>) -> Result<(), ReplyError> {
         self.machine.pass(now);
         if self.machine.quick_reply(to, body.octets()) {
@@ -463,7 +470,7 @@ impl<U> Connection<U> {
     // ---- out --------------------------------------------------------------------------------------------------
 
     /// The next event. `None`: nothing more until something else happens.
-    #[inline]
+    #[inline(always)]
     pub fn poll_event(&mut self, now: Instant) -> Option<Event<U>> {
         self.machine.pass(now);
         if !self.machine.straight.input {
@@ -472,13 +479,15 @@ impl<U> Connection<U> {
         if !self.machine.unparsed {
             return None;
         }
-        match self.machine.quick_event() {
-            Some(Quick::Answer { slot, payload }) => {
+        let Some((quick, place)) = self.machine.quick_event() else { return self.poll_any(now) };
+        let payload = self.machine.quick_take(place);
+        Some(match quick {
+            Quick::Answer { slot } => {
                 let user = self.take_user(slot)?;
                 let outcome = Ok(Answer { payload, envelope: None });
-                Some(Event::Done { user, outcome, rest: Rest::NONE })
+                Event::Done { user, outcome, rest: Rest::NONE }
             }
-            Some(Quick::Request { call, method, deadline, payload }) => Some(Event::Request(Incoming {
+            Quick::Request { call, method, deadline } => Event::Request(Incoming {
                 call,
                 method,
                 one_way: false,
@@ -488,9 +497,8 @@ impl<U> Connection<U> {
                 deadline: instant(deadline),
                 payload,
                 envelope: None,
-            })),
-            None => self.poll_any(now),
-        }
+            }),
+        })
     }
 
     /// The next event, whatever it is.
@@ -537,7 +545,7 @@ impl<U> Connection<U> {
 
     /// Commits frames to `out` until it has no room or nothing waits; whether any was committed. From then on they
     /// count as sent.
-    #[inline]
+    #[inline(always)]
     pub fn poll_transmit(&mut self, now: Instant, out: &mut Outbox) -> bool {
         self.machine.pass(now);
         match self.machine.quick_transmit(out) {

@@ -49,12 +49,19 @@ const fn plain(frame_type: FrameType) -> u64 {
 const REQUEST: u64 = plain(FrameType::REQUEST);
 const RESPONSE: u64 = plain(FrameType::RESPONSE);
 
-/// A usual frame, acted on and taken.
+/// A usual frame, acted on; it is still to be taken.
 pub(crate) enum Quick {
     /// The good answer to the call in `slot`.
-    Answer { slot: u32, payload: Bytes },
+    Answer { slot: u32 },
     /// A call that was admitted.
-    Request { call: Served, method: u32, deadline: u64, payload: Bytes },
+    Request { call: Served, method: u32, deadline: u64 },
+}
+
+/// Where a frame that is to be taken ends, and where its payload begins.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    frame: usize,
+    from: usize,
 }
 
 /// What the last call said: most callers call few methods and give each call the same time.
@@ -145,17 +152,19 @@ impl Machine {
             return false;
         }
         self.live.read(self.now, octets);
-        self.stats.octets_in = self.stats.octets_in.saturating_add(octets as u64);
+        self.stats.octets_in = self.stats.octets_in.wrapping_add(octets as u64);
         self.unparsed = true;
         true
     }
 
     /// The next frame, if it is a usual one.
     #[inline(always)]
-    pub(crate) fn quick_event(&mut self) -> Option<Quick> {
-        let (&[a, b, c, d, e, f, id @ .., l0, l1, l2, l3], rest) =
-            self.inbox.octets().split_first_chunk::<HEADER_LEN>()?;
-        let head = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
+    pub(crate) fn quick_event(&mut self) -> Option<(Quick, Place)> {
+        let (start, rest) = self.inbox.octets().split_first_chunk::<HEADER_LEN>()?;
+        let &[.., l0, l1, l2, l3] = start;
+        let &[_, _, _, _, _, _, id @ .., _, _, _, _] = start;
+        let &[a, b, c, d, e, f, g, h, ..] = start;
+        let head = u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 16;
         let id = u64::from_be_bytes(id);
         let len = u32::from_be_bytes([l0, l1, l2, l3]);
         let body = rest.get(..len as usize)?;
@@ -163,7 +172,7 @@ impl Machine {
             return None;
         }
         let frame = HEADER_LEN + body.len();
-        let quick = match head {
+        match head {
             RESPONSE => {
                 // An empty envelope: n is 0, or there is no body at all.
                 let envelope = usize::from(!body.is_empty());
@@ -173,7 +182,7 @@ impl Machine {
                     return None;
                 }
                 let slot = self.quick_answer(id)?;
-                Quick::Answer { slot, payload: self.inbox.take(frame, HEADER_LEN + envelope) }
+                Some((Quick::Answer { slot }, Place { frame, from: HEADER_LEN + envelope }))
             }
             REQUEST => {
                 let envelope = match body.first_chunk() {
@@ -182,51 +191,62 @@ impl Machine {
                     {
                         self.usual.heard.len
                     }
-                    _ => {
-                        let (heard, len) = Heard::read(body)?;
-                        if !self.config.methods.get(heard.method as usize)?.plain {
-                            return None;
-                        }
-                        self.usual.heard = heard;
-                        len
-                    }
+                    _ => self.hear()?,
                 };
-                let payload = body.len() - envelope;
-                let (method, left) = (self.usual.heard.method, self.usual.heard.left);
-                let (call, deadline) = self.quick_request(id, left, payload)?;
-                Quick::Request { call, method, deadline, payload: self.inbox.take(frame, frame - payload) }
+                let payload = (len as usize).checked_sub(envelope)?;
+                let (call, deadline) = self.quick_request(id, payload)?;
+                let method = self.usual.heard.method;
+                Some((Quick::Request { call, method, deadline }, Place { frame, from: frame - payload }))
             }
-            _ => return None,
-        };
+            _ => None,
+        }
+    }
+
+    /// The payload of the frame that [`quick_event`](Self::quick_event) has found.
+    #[inline(always)]
+    pub(crate) fn quick_take(&mut self, place: Place) -> Bytes {
+        let payload = self.inbox.take(place.frame, place.from);
         self.unparsed = !self.inbox.is_empty();
-        self.stats.frames_in += 1;
-        Some(quick)
+        self.stats.frames_in = self.stats.frames_in.wrapping_add(1);
+        payload
+    }
+
+    /// Reads the envelope of the first frame, a REQUEST that is whole, and remembers it, if it is a usual one. How long
+    /// it is, with the octet that says so.
+    #[inline(never)]
+    fn hear(&mut self) -> Option<usize> {
+        let (head, rest) = self.inbox.octets().split_first_chunk::<HEADER_LEN>()?;
+        let &[.., l0, l1, l2, l3] = head;
+        let body = rest.get(..u32::from_be_bytes([l0, l1, l2, l3]) as usize)?;
+        let (heard, len) = Heard::read(body)?;
+        if !self.config.methods.get(heard.method as usize)?.plain {
+            return None;
+        }
+        self.usual.heard = heard;
+        Some(len)
     }
 
     #[inline(always)]
     fn quick_answer(&mut self, id: u64) -> Option<u32> {
-        let (slot, call) = self.calls.by_wire_id(id)?;
-        if call.owner != Owner::Waits || call.cold.is_some() {
-            return None;
-        }
-        if call.deadline != NEVER {
+        let (slot, deadline) = self.calls.answered(id)?;
+        if deadline != NEVER {
             self.call_timers.remove(slot);
         }
         self.idle_since = self.now;
-        self.calls.answered(slot);
         Some(slot)
     }
 
     #[inline(always)]
-    fn quick_request(&mut self, id: u64, left: u64, payload: usize) -> Option<(Served, u64)> {
-        let deadline = self.now.saturating_add(left);
+    fn quick_request(&mut self, id: u64, payload: usize) -> Option<(Served, u64)> {
+        let now = self.now;
+        let deadline = now.saturating_add(self.usual.heard.left);
         let limits = &self.config.limits;
         // An id above 2^63 is not admitted; nor is one of our own parity, or one that is not above the last.
         if id <= self.highest_in
             || !self.is_theirs(id)
             || id >> 63 != 0
             || payload > limits.max_message as usize
-            || payload > limits.memory.saturating_sub(self.served.held)
+            || self.served.held + payload > limits.memory
             || !self.lease.covers(self.served.held + self.backlog.octets + payload)
             || self.served.admitted >= self.own_concurrent
             || self.unwritten() >= self.most_unwritten
@@ -234,17 +254,17 @@ impl Machine {
             return None;
         }
         self.highest_in = id;
-        self.idle_since = self.now;
+        self.idle_since = now;
+        self.served.held += payload;
         let (slot, serving) = self.served.admit(id, true);
         serving.held = u32::try_from(payload).unwrap_or(u32::MAX);
         serving.deadline = deadline;
         serving.quick = true;
         let call = Served { slot, generation: serving.generation };
-        self.served.held += payload;
         if deadline != NEVER {
-            self.served_timers.insert(slot, deadline, self.now);
+            self.served_timers.insert(slot, deadline, now);
         }
-        self.stats.calls_in += 1;
+        self.stats.calls_in = self.stats.calls_in.wrapping_add(1);
         Some((call, deadline))
     }
 
@@ -338,13 +358,15 @@ impl Machine {
         }
     }
 
-    /// Lays an answer down for the next `poll_transmit`; whether it could. The way is open, and `payload` is all that it
-    /// says.
+    /// Whether an answer of so many octets may be laid down for the next `poll_transmit`, if the way is open.
     #[inline(always)]
-    pub(crate) fn stage_answer(&mut self, id: u64, payload: &[u8], status: Status) -> bool {
-        if payload.len() >= SHARE_FROM.min(self.peer_message) || !self.has_room() {
-            return false;
-        }
+    pub(super) fn may_stage_answer(&self, payload: &[u8]) -> bool {
+        payload.len() < SHARE_FROM.min(self.peer_message) && self.has_room()
+    }
+
+    /// Lays an answer down that says no more than this.
+    #[inline(always)]
+    pub(super) fn stage_answer(&mut self, id: u64, payload: &[u8], status: Status) {
         let envelope = usize::from(!payload.is_empty());
         let len = u32::try_from(envelope + payload.len()).unwrap_or(u32::MAX);
         let header = Header { frame_type: FrameType::RESPONSE, flags: Flags::NONE, status, id, len };
@@ -354,22 +376,20 @@ impl Machine {
         start.copy_from_slice(&header.emit());
         self.staging.push(&frame, HEADER_LEN + envelope, payload);
         self.staging.answers += 1;
-        true
     }
 
     /// The application answers a call well, in few octets, and nothing unusual has become of the call; whether it could
     /// be answered so.
     #[inline(always)]
     pub(crate) fn quick_reply(&mut self, call: Served, payload: &[u8]) -> bool {
-        let Some(serving) = self.served.quick(call) else { return false };
-        let (id, deadline) = (serving.id, serving.deadline);
-        if !self.straight.output || !self.stage_answer(id, payload, Status::OK) {
+        if !self.straight.output || !self.may_stage_answer(payload) {
             return false;
         }
+        let Some((id, deadline)) = self.served.answered(call) else { return false };
+        self.stage_answer(id, payload, Status::OK);
         if deadline != NEVER {
             self.served_timers.remove(call.slot);
         }
-        self.served.answered(call.slot);
         self.budget.earn();
         self.idle_since = self.now;
         true

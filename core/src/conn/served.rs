@@ -43,6 +43,8 @@ pub(crate) struct Cold {
 
 pub(crate) struct Serving {
     pub(crate) generation: u32,
+    /// While the slot is free: the next free one.
+    next: u32,
     pub(crate) id: u64,
     /// The handler has started and not stopped.
     pub(crate) running: bool,
@@ -90,10 +92,14 @@ impl Serving {
     }
 }
 
-#[derive(Default)]
+/// No slot.
+const NONE: u32 = u32::MAX;
+
 pub(crate) struct ServedCalls {
     slots: Vec<Serving>,
-    free: Vec<u32>,
+    /// The first free slot, which names the next one.
+    free: u32,
+    open: u32,
     /// Slots by the low bits of the id; a hint.
     index: Vec<u32>,
     /// REQUESTs that were admitted and hold their place.
@@ -108,10 +114,26 @@ pub(crate) struct ServedCalls {
     pub(crate) held: usize,
 }
 
+impl Default for ServedCalls {
+    fn default() -> Self {
+        Self {
+            slots: Vec::new(),
+            free: NONE,
+            open: 0,
+            index: Vec::new(),
+            admitted: 0,
+            requests: 0,
+            one_ways: 0,
+            streams: 0,
+            held: 0,
+        }
+    }
+}
+
 impl ServedCalls {
     /// How many are in the table.
     pub(crate) fn open(&self) -> usize {
-        self.slots.len() - self.free.len()
+        self.open as usize
     }
 
     /// A place for the one-way `id`, which does not run yet.
@@ -143,19 +165,23 @@ impl ServedCalls {
         (slot, serving)
     }
 
+    /// The first free slot.
     #[inline(always)]
     fn free_slot(&mut self) -> u32 {
-        match self.free.pop() {
-            Some(slot) => slot,
-            None => self.grow(),
+        if self.free == NONE {
+            self.grow();
         }
+        self.free
     }
 
+    /// Takes the first free slot.
     #[inline(always)]
     fn place(&mut self, slot: u32, id: u64) -> &mut Serving {
-        // Just pushed, or it was in the list of free ones, which only `release` fills.
+        // It is in the list of free ones, which only slots of the table come into.
         #[allow(clippy::indexing_slicing)]
         let serving = &mut self.slots[slot as usize];
+        self.free = serving.next;
+        self.open = self.open.wrapping_add(1);
         serving.id = id;
         serving.lane = NORMAL;
         serving.deadline = NEVER;
@@ -163,9 +189,11 @@ impl ServedCalls {
     }
 
     #[cold]
-    fn grow(&mut self) -> u32 {
+    fn grow(&mut self) {
+        self.free = u32::try_from(self.slots.len()).unwrap_or(NONE);
         self.slots.push(Serving {
             generation: 0,
+            next: NONE,
             id: 0,
             running: false,
             answered: true,
@@ -185,7 +213,6 @@ impl ServedCalls {
         if self.index.len() < self.slots.len() {
             self.index.resize((self.slots.len() * 2).next_power_of_two(), 0);
         }
-        u32::try_from(self.slots.len()).unwrap_or(u32::MAX).saturating_sub(1)
     }
 
     #[inline]
@@ -226,29 +253,27 @@ impl ServedCalls {
         self.get(call.slot).filter(|serving| serving.generation == call.generation && serving.running)
     }
 
-    /// The same, if it is still a usual one.
+    /// A call that the application names is answered, and its handler has stopped, if nothing unusual has become of it:
+    /// its place is free now. Its id and its deadline.
     #[inline(always)]
-    pub(crate) fn quick(&self, call: Served) -> Option<&Serving> {
-        self.slots
-            .get(call.slot as usize)
-            .filter(|serving| serving.generation == call.generation && serving.quick)
-            .inspect(|serving| debug_assert!(serving.is_usual()))
-    }
-
-    /// A usual call is answered and its handler has stopped.
-    #[inline(always)]
-    pub(crate) fn answered(&mut self, slot: u32) {
-        let Some(serving) = self.slots.get_mut(slot as usize) else { return };
+    pub(crate) fn answered(&mut self, call: Served) -> Option<(u64, u64)> {
+        let serving = self.slots.get_mut(call.slot as usize)?;
+        if serving.generation != call.generation || !serving.quick {
+            return None;
+        }
+        debug_assert!(serving.is_usual());
         serving.quick = false;
         serving.running = false;
         serving.answered = true;
-        serving.id = 0;
         serving.generation = serving.generation.wrapping_add(1);
-        self.held = self.held.saturating_sub(serving.held as usize);
-        serving.held = 0;
-        self.requests = self.requests.saturating_sub(1);
-        self.admitted = self.admitted.saturating_sub(1);
-        self.free.push(slot);
+        serving.next = self.free;
+        self.free = call.slot;
+        // All of this was counted when it was admitted.
+        self.open = self.open.wrapping_sub(1);
+        self.requests = self.requests.wrapping_sub(1);
+        self.admitted = self.admitted.wrapping_sub(1);
+        self.held = self.held.wrapping_sub(core::mem::take(&mut serving.held) as usize);
+        Some((core::mem::take(&mut serving.id), serving.deadline))
     }
 
     /// The call with this name, whether it runs, waits, or is over but for its answer.
@@ -292,7 +317,8 @@ impl ServedCalls {
             if serving.buf.capacity() > KEEP {
                 serving.buf = Vec::new();
             }
-            self.free.push(slot);
+            serving.next = core::mem::replace(&mut self.free, slot);
+            self.open = self.open.saturating_sub(1);
         }
     }
 

@@ -1,12 +1,13 @@
 //! What the tests on real sockets share: bounded waits, and a peer that is nothing but octets.
 #![allow(dead_code, unreachable_pub)]
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
-use tieline_tokio::{Client, Peer, Server};
+use tieline_tokio::{BoxFuture, Client, Clock, Peer, Runtime, Server, Tcp, Timer, Tokio};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::Notify,
     time::timeout,
 };
 
@@ -216,11 +217,69 @@ impl Raw {
     }
 }
 
+fn narrow_socket(octets: u32) -> tokio::net::TcpSocket {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(octets).unwrap();
+    socket.set_send_buffer_size(octets).unwrap();
+    socket
+}
+
+/// Tokio, whose connections have the smallest buffers.
+#[derive(Clone, Copy, Default)]
+pub struct Narrow;
+
+impl Runtime for Narrow {
+    type Io = Tcp;
+    type Time = Timer;
+    type Listener = tieline_tokio::TcpListener;
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        Tokio.clock()
+    }
+
+    fn time(&self) -> Timer {
+        Tokio.time()
+    }
+
+    fn spawn(&self, task: BoxFuture<()>) {
+        Tokio.spawn(task);
+    }
+
+    async fn connect(&self, address: &str) -> std::io::Result<Tcp> {
+        Ok(Tcp::new(narrow_socket(4 << 10).connect(address.parse().unwrap()).await?))
+    }
+
+    async fn listen(&self, address: &str) -> std::io::Result<tieline_tokio::TcpListener> {
+        let socket = narrow_socket(4 << 10);
+        socket.bind(address.parse().unwrap())?;
+        Ok(socket.listen(8)?.into())
+    }
+}
+
+/// A line through which a client reaches a server, until it is cut.
+pub async fn cable(to: &str) -> (String, tokio::task::JoinHandle<()>) {
+    let (listener, address) = listener().await;
+    let to = to.to_owned();
+    let task = tokio::spawn(async move {
+        let (mut near, _) = listener.accept().await.unwrap();
+        let mut far = TcpStream::connect(to).await.unwrap();
+        let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+    });
+    (address, task)
+}
+
+/// Tells when it is dropped.
+pub struct Dropped(pub Arc<Notify>);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
 /// A listener whose connections have small buffers, and its address.
 pub fn narrow() -> (TcpListener, String) {
-    let socket = tokio::net::TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(8 << 10).unwrap();
-    socket.set_send_buffer_size(8 << 10).unwrap();
+    let socket = narrow_socket(8 << 10);
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listener = socket.listen(8).unwrap();
     let address = listener.local_addr().unwrap().to_string();
