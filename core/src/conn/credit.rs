@@ -92,6 +92,11 @@ impl Till {
         self.owed > 0 && (self.owed >= self.gather || self.credit <= 0)
     }
 
+    /// Whether anything is owed.
+    pub(crate) const fn owes(&self) -> bool {
+        self.owed > 0
+    }
+
     /// What CREDIT returns now.
     pub(crate) fn pay(&mut self) -> u32 {
         let octets = core::mem::take(&mut self.owed);

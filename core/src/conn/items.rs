@@ -248,11 +248,21 @@ impl Machine {
 
     /// The credit that is due for a stream, if it is still open.
     pub(super) fn credit_to_commit(&mut self, stream: Stream) -> Option<(u64, u32)> {
-        let (id, _) = self.on_the_wire(stream)?;
+        let id = self.on_the_wire(stream).map(|(id, _)| id);
         let takes = self.of_application(stream)?.takes.as_mut()?;
         takes.credit_waits = false;
+        // Before its REQUEST is out it stays owed.
+        let id = id?;
         let octets = if takes.ended { 0 } else { takes.till.pay() };
         (octets > 0).then_some((id, octets))
+    }
+
+    /// The last frame of a call is committed: its items may begin, and what was granted before is due.
+    pub(super) fn begin_stream(&mut self, stream: Stream) {
+        if self.takes(stream).is_some_and(|takes| takes.till.owes()) {
+            self.queue_credit(stream);
+        }
+        self.kick(stream);
     }
 
     /// Items of a stream that wait are dropped, and one that is half sent is abandoned: the call has ended.

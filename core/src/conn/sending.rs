@@ -214,7 +214,7 @@ impl Machine {
             self.tell(slot, None);
         } else if call.cold.is_some() {
             let id = CallId { slot, generation: call.generation };
-            self.kick(Stream::Ours(id));
+            self.begin_stream(Stream::Ours(id));
         }
     }
 

@@ -43,6 +43,7 @@ pub(crate) enum Ending {
     Open,
     /// STREAM_END goes out behind the last item.
     Wanted,
+    /// Nothing more goes out: STREAM_END is committed, or the call is over.
     Committed,
 }
 
@@ -125,8 +126,9 @@ impl Sends {
         }
     }
 
-    /// Drops what waits; whether an item is half sent and must be abandoned.
+    /// Drops what waits, the end as well; whether an item is half sent and must be abandoned.
     pub(crate) fn clear(&mut self) -> bool {
+        self.ending = Ending::Committed;
         self.queue = VecDeque::new();
         self.queued = 0;
         self.wants_room = false;
