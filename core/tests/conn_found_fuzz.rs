@@ -88,3 +88,17 @@ fn credit_for_a_call_that_was_given_up_brings_no_end() {
     client.feed(&frames::emit(FrameType::CREDIT, id, Status::OK, credit, b""));
     client.is_quiet();
 }
+
+/// R-STR-03: RESPONSE ends both directions, also for items that were handed over before it was read.
+#[test]
+fn no_item_follows_the_response_that_was_read() {
+    let mut client = Raw::client_for(config(), peer(10_000));
+    let call = stream(&mut client, Kind::ClientStream, None);
+    let id = client.frame().id();
+    client.conn.send_item(client.at(), call, Body::Copy(b"sent")).unwrap();
+    assert_eq!(types(&client.frames()), [FrameType::STREAM_ITEM]);
+    client.conn.send_item(client.at(), call, Body::Copy(b"too late")).unwrap();
+    client.feed(&frames::response(id, Status::OK, b""));
+    assert_eq!(client.outcomes().len(), 1);
+    client.is_quiet();
+}

@@ -279,13 +279,17 @@ impl Machine {
         if plain {
             return;
         }
-        // Items that are staged have not left yet, and no item follows a CANCEL.
-        if !self.staging.is_empty() {
+        self.unstage_items(id, stream);
+        self.drop_items(stream);
+        self.abandon_call(slot);
+    }
+
+    /// Takes back the items of a call that are staged: they have not left yet, and none follows a CANCEL or a RESPONSE.
+    pub(super) fn unstage_items(&mut self, id: u64, stream: Stream) {
+        if !self.staging.is_empty() && self.sends(stream).is_some() {
             let answer = |header: &Header| header.frame_type == FrameType::RESPONSE;
             self.staging.retain(|header| header.id != id, answer);
         }
-        self.drop_items(stream);
-        self.abandon_call(slot);
     }
 
     /// Abandons the argument of a call if it is half sent; a one-way is over then.
