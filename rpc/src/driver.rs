@@ -20,11 +20,11 @@ use tieline_core::{
 };
 
 use crate::{
-    handler::{Context as HandlerContext, Outcome, Progress},
+    handler::{Outcome, Progress},
     link::{Link, State},
     registry::Role,
     runtime::{BoxFuture, Io, Time},
-    services::Services,
+    services::{Services, Spares},
     tasks::{Stop, Task, answer},
 };
 
@@ -46,6 +46,7 @@ pub(crate) struct Driver<I, T> {
     time: T,
     link: Arc<Link>,
     services: Arc<Services>,
+    spares: Spares,
     role: Role,
     spawn: Spawn,
     outbox: Outbox,
@@ -101,6 +102,7 @@ impl<I: Io, T: Time> Driver<I, T> {
             time,
             link,
             services,
+            spares: Spares::default(),
             role,
             spawn,
             outbox: Outbox::new(),
@@ -235,6 +237,7 @@ impl<I: Io, T: Time> Driver<I, T> {
             if let Some(buffer) = self.buffer.take() {
                 conn.handle_input(now, buffer);
             }
+            self.spares.release();
         }
     }
 
@@ -284,11 +287,9 @@ impl<I: Io, T: Time> Driver<I, T> {
 
     /// Starts the handlers of calls that came. Those that do not have to wait are answered in this very turn.
     fn handle_requests(&mut self) {
-        for mut incoming in self.requests.drain(..) {
-            let (call, method) = (incoming.call, incoming.method);
-            let body = std::mem::take(&mut incoming.payload);
-            let context = HandlerContext::new(Arc::clone(&self.link), incoming);
-            match self.services.start(method, context, body) {
+        for incoming in self.requests.drain(..) {
+            let call = incoming.call;
+            match self.services.start(&mut self.spares, &self.link, incoming) {
                 Progress::Done(outcome) => self.answers.push((call, outcome)),
                 Progress::Pending(future) => {
                     let stop = Arc::new(Stop::default());
