@@ -142,7 +142,7 @@ impl<I: Io, T: Time> Driver<I, T> {
         // A large batch is answered in pieces, so that the peer has something to do while this end goes on; a piece is
         // large enough to be worth its system call.
         let piece = (self.came / 4).clamp(LEAST_PIECE, MOST_PIECE);
-        loop {
+        let more = loop {
             let more = self.fetch(&mut state, now);
             if !self.requests.is_empty() {
                 drop(state);
@@ -158,12 +158,16 @@ impl<I: Io, T: Time> Driver<I, T> {
             }
             state.conn.poll_transmit(now, &mut self.outbox);
             if !more || self.outbox.remaining() >= piece || self.wakers.len() >= WAKERS {
-                break;
+                break more;
             }
-        }
-        self.look(&mut state);
+        };
         let waits = self.outbox.remaining() > 0;
-        let mut done = !self.next.event;
+        let mut done = !more;
+        // After a write it is looked at anyway.
+        if more || !waits {
+            self.look(&mut state);
+            done = !self.next.event;
+        }
         if done && !waits {
             leave(&mut state, cx);
         }
@@ -171,9 +175,7 @@ impl<I: Io, T: Time> Driver<I, T> {
         self.tell();
         if waits {
             self.write(cx);
-            if done {
-                done = !self.is_failing() && self.is_settled(link, now, cx);
-            }
+            done = done && self.is_settled(link, now, cx) && !self.is_failing();
         }
         // What has arrived meanwhile is for the next turn.
         done = done && !self.read(cx);
@@ -189,12 +191,12 @@ impl<I: Io, T: Time> Driver<I, T> {
         }
     }
 
-    /// Tells the core what was written. Whether nothing else is to be done: then whoever changes something wakes this
-    /// task.
+    /// Tells the core what was written. Whether nothing else is to be done.
     fn is_settled(&mut self, link: &Link, now: Instant, cx: &Context<'_>) -> bool {
         let mut state = link.lock();
         self.feed_sent(&mut state, now);
         self.look(&mut state);
+        // Somebody may have called meanwhile, and wakes nobody as long as this task is awake.
         let more = self.next.event || (self.next.write && self.outbox.has_room());
         if !more {
             leave(&mut state, cx);

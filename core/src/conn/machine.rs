@@ -287,6 +287,9 @@ impl Machine {
 
     #[inline]
     pub(crate) fn has_output(&self) -> bool {
+        if self.straight.output {
+            return !self.staging.is_empty();
+        }
         match self.phase {
             Phase::Greeting | Phase::Acking | Phase::Refusing | Phase::Closing | Phase::Flushing => true,
             Phase::Ready => {
@@ -308,6 +311,9 @@ impl Machine {
 
     #[inline]
     pub(crate) fn has_event(&self) -> bool {
+        if self.straight.input {
+            return self.unparsed;
+        }
         self.unparsed
             || self.ready_untold
             || !self.finished.is_empty()
