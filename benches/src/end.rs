@@ -19,6 +19,10 @@ pub const PAYLOAD: [u8; 64] = *b"The quick brown fox jumps over the lazy dog. 01
 pub(crate) const TURN: Duration = Duration::from_micros(20);
 /// The deadline of each call, counted from its batch. The same that a call through the public client has.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+/// The copy from one outbox to the other inbox is the kernel's work, not a driver's. It is made in parts, because a long
+/// one is one instruction of the processor which callgrind counts once an octet.
+const COPIED: usize = 1024;
+
 /// One of the two connections did something else than it should have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unexpected(pub(crate) &'static str);
@@ -88,7 +92,8 @@ impl<U> End<U> {
                 let piece = self.outbox.chunk();
                 let octets = piece.len().min(buffer.capacity());
                 let piece = piece.get(..octets).filter(|piece| !piece.is_empty());
-                buffer.extend_from_slice(piece.ok_or(Unexpected("a buffer without room was lent"))?);
+                let piece = piece.ok_or(Unexpected("a buffer without room was lent"))?;
+                piece.chunks(COPIED).for_each(|part| buffer.extend_from_slice(part));
                 self.outbox.advance(octets);
                 to.conn.handle_input(now, buffer);
                 events(&mut to.conn)?;

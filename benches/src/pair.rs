@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tieline_core::Instant;
-use tieline_core::conn::{Body, Config, Connection, Event, Reply, Side};
+use tieline_core::conn::{Body, Config, Connection, Event, Side};
 
 use crate::end::{DEADLINE, End, PAYLOAD, TURN, Unexpected, client_config, head, server_config};
 
@@ -132,6 +132,11 @@ impl Pair {
         self.server.conn.handle_timeout(self.now);
     }
 
+    #[inline(never)]
+    fn look_at_events(&mut self, seen: &mut Seen) -> Result<u32, Unexpected> {
+        events(self.now, &mut self.server.conn, u32::MAX, seen)
+    }
+
     /// Carries whatever there is until both are quiet. How many connections became ready: no calls are open.
     fn settle(&mut self) -> Result<u32, Unexpected> {
         let mut seen = Seen::default();
@@ -139,7 +144,7 @@ impl Pair {
             carry(self.now, &mut self.client, &mut self.server, u32::MAX, &mut seen)?;
             carry(self.now, &mut self.server, &mut self.client, u32::MAX, &mut seen)?;
             // A server is ready once its ack is committed, without another octet from the client.
-            events(self.now, &mut self.server.conn, u32::MAX, &mut seen)?;
+            self.look_at_events(&mut seen)?;
         }
         if (seen.served, seen.done) == (0, 0) {
             Ok(seen.ready)
@@ -166,20 +171,22 @@ fn carry(
 }
 
 /// Fetches at most so many events, and serves what is asked. How many there were.
-#[inline(never)]
+#[inline(always)]
 fn events(now: Instant, conn: &mut Connection<u32>, most: u32, seen: &mut Seen) -> Result<u32, Unexpected> {
     let mut fetched = 0;
     while fetched < most {
         match conn.poll_event(now) {
             None => break,
             Some(Event::Request(request)) => {
-                let reply = Reply::ok(Body::Share(request.payload));
-                conn.reply(now, request.call, &reply).map_err(|_| Unexpected("an answer was refused"))?;
+                let answered = conn.answer(now, request.call, Body::Share(request.payload));
+                answered.map_err(|_| Unexpected("an answer was refused"))?;
                 seen.served += 1;
             }
-            Some(Event::Done { user, outcome: Ok(answer), .. })
-                if user == seen.done && answer.payload == PAYLOAD[..] =>
-            {
+            Some(Event::Done { user, outcome, .. }) => {
+                let answer = outcome.map_err(|_| Unexpected("a call was not answered"))?;
+                if user != seen.done || answer.payload != PAYLOAD[..] {
+                    return Err(Unexpected("an answer is not what was sent"));
+                }
                 seen.done += 1;
             }
             Some(Event::Ready(_)) => seen.ready += 1,

@@ -22,7 +22,7 @@ use support::{
 };
 use tieline_core::{
     Instant,
-    conn::{Body, CallHead, Connection, Event, Limits, Outbox, Reply, Side},
+    conn::{Body, CallHead, Connection, Event, Limits, Outbox, Side},
     wire::{Envelope, FrameType, Metadata, Method, Repeated, Request, Status},
 };
 
@@ -139,7 +139,7 @@ impl Ends {
         while let Some(event) = self.server.poll_event(at) {
             if let Event::Request(incoming) = event {
                 let body = if self.share { Body::Share(incoming.payload) } else { Body::Copy(&[8; 64]) };
-                self.server.reply(at, incoming.call, &Reply::ok(body)).unwrap();
+                self.server.answer(at, incoming.call, body).unwrap();
             }
         }
         carry(at, &mut self.outbox, &mut self.server, &mut self.client);
@@ -209,7 +209,7 @@ const MIB: isize = 1024 * KIB;
 
 fn flood(name: &str, most: isize, mut frame: impl FnMut(u64) -> Vec<u8>) {
     let mut limits = Limits::default();
-    (limits.memory, limits.max_concurrent) = (1 << 20, 1_000);
+    (limits.memory, limits.max_message, limits.max_concurrent) = (1 << 20, 64 << 10, 1_000);
     let mut raw = Raw::server(config().limits(limits));
     raw.takes = false;
     let mut running = Vec::with_capacity(20_000);

@@ -275,10 +275,10 @@ async fn a_process_may_end_when_its_shutdown_or_its_close_has() {
             }
         })
         .await;
-        // In pieces, which take turns; a head has no long row of sevens.
-        let runs = octets.chunk_by(|a, b| a == b).filter(|run| run[0] == 7 && run.len() >= 1000);
+        // In whatever pieces they came.
+        let runs = octets.chunk_by(|a, b| a == b).filter(|run| run.len() > 100);
         let large: usize = runs.map(<[u8]>::len).sum();
-        assert_eq!(large as u64 / 60_000, COUNT, "server side: {server_side}");
+        assert_eq!(large as u64, COUNT * 60_000, "server side: {server_side}");
         let close = octets.windows(4).any(|head| head == [0xBE, 0xA7, 1, support::CLOSE]);
         assert!(close, "and the reason for the end, server side: {server_side}");
         drop(raw);

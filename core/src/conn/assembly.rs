@@ -7,7 +7,7 @@
 
 use alloc::{boxed::Box, vec::Vec};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use super::{
     budget::cost,
@@ -143,12 +143,22 @@ impl Machine {
         let Some(direct) = &mut self.direct else { return octets };
         let here = direct.left.min(octets);
         direct.left -= here;
-        let rest = (here < octets).then(|| filled.split_off(here));
-        if let Some(arriving) = self.arriving.get_mut(&direct.id).filter(|arriving| !arriving.unwanted) {
+        let arriving = self.arriving.get_mut(&direct.id).filter(|arriving| !arriving.unwanted);
+        if here < DIRECT_FROM {
+            // The inbox's own buffer: the end of the frame is copied, and what came behind it stays where it is.
+            if let (Some(arriving), Some(end)) = (arriving, filled.get(..here)) {
+                arriving.buf.extend_from_slice(end);
+            }
+            filled.advance(here);
+            self.inbox.fill(filled);
+            return octets;
+        }
+        let behind = (here < octets).then(|| filled.split_off(here));
+        if let Some(arriving) = arriving {
             arriving.buf.unsplit(filled);
         }
-        if let Some(rest) = rest {
-            self.inbox.push(&rest);
+        if let Some(behind) = behind {
+            self.inbox.push(&behind);
         }
         octets
     }
@@ -289,7 +299,7 @@ impl Machine {
 
     /// Whether the server's memory covers what has arrived here.
     pub(super) fn cover_arrived(&mut self) -> bool {
-        let arrived = self.served.held.saturating_sub(self.outstanding);
+        let arrived = self.arrived();
         let config = &self.config;
         self.lease.cover(arrived, &config.shared, config.limits.server_memory)
     }

@@ -53,6 +53,8 @@ pub(crate) struct Cold {
 
 pub(crate) struct Call {
     pub(crate) generation: u32,
+    /// While the slot is free: the next free one.
+    next: u32,
     pub(crate) wire: Wire,
     pub(crate) owner: Owner,
     pub(crate) one_way: bool,
@@ -70,6 +72,8 @@ pub(crate) struct Call {
     pub(crate) after: u16,
     pub(crate) body: Bytes,
     pub(crate) failure: Option<Failure>,
+    /// Its CANCEL is committed, or waits to be.
+    pub(crate) cancelled: bool,
     pub(crate) cold: Option<Box<Cold>>,
 }
 
@@ -83,10 +87,14 @@ impl Call {
 /// Buffers up to this capacity stay with their slot for the next call.
 const KEEP: usize = 1024;
 
-#[derive(Default)]
+/// No slot.
+const NONE: u32 = u32::MAX;
+
 pub(crate) struct Calls {
     slots: Vec<Call>,
-    free: Vec<u32>,
+    /// The first free slot, which names the next one.
+    free: u32,
+    open: u32,
     /// Committed calls whose RESPONSE has not come.
     pub(crate) unanswered: u32,
     /// Of those, the ones that stream.
@@ -96,29 +104,49 @@ pub(crate) struct Calls {
     pub(crate) queued: u32,
 }
 
+impl Default for Calls {
+    fn default() -> Self {
+        Self {
+            slots: Vec::new(),
+            free: NONE,
+            open: 0,
+            unanswered: 0,
+            streams: 0,
+            queued_octets: 0,
+            queued: 0,
+        }
+    }
+}
+
 impl Calls {
     /// How many are in use.
+    #[inline]
     pub(crate) fn open(&self) -> usize {
-        self.slots.len() - self.free.len()
+        self.open as usize
     }
 
     /// A free slot.
     #[inline(always)]
     pub(crate) fn allocate(&mut self) -> (u32, &mut Call) {
-        let slot = match self.free.pop() {
-            Some(slot) => slot,
-            None => self.grow(),
-        };
-        // Just pushed, or it was in the list of free ones, which only `release` fills.
+        if self.free == NONE {
+            self.grow();
+        }
+        let slot = self.free;
+        // It is in the list of free ones, which only slots of the table come into.
         #[allow(clippy::indexing_slicing)]
         let call = &mut self.slots[slot as usize];
+        self.free = call.next;
+        self.open = self.open.wrapping_add(1);
         (slot, call)
     }
 
     #[cold]
-    fn grow(&mut self) -> u32 {
+    fn grow(&mut self) {
+        // The limit on calls is below 2^16.
+        self.free = u32::try_from(self.slots.len()).unwrap_or(NONE);
         self.slots.push(Call {
             generation: 0,
+            next: NONE,
             wire: Wire::Off,
             owner: Owner::Gone,
             one_way: false,
@@ -131,10 +159,9 @@ impl Calls {
             after: 0,
             body: Bytes::new(),
             failure: None,
+            cancelled: false,
             cold: None,
         });
-        // The limit on calls is below 2^16.
-        u32::try_from(self.slots.len()).unwrap_or(u32::MAX).saturating_sub(1)
     }
 
     #[inline]
@@ -154,13 +181,34 @@ impl Calls {
     }
 
     /// The call with this wire id, if its RESPONSE is due.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn by_wire_id(&mut self, id: u64) -> Option<(u32, &mut Call)> {
         // 16 bits.
         #[allow(clippy::cast_possible_truncation)]
         let slot = (id >> 1) as u32 & 0xFFFF;
         let call = self.slots.get_mut(slot as usize)?;
         (call.id == id && call.wire == Wire::Sent).then_some((slot, call))
+    }
+
+    /// The RESPONSE with this wire id came and goes to who waits for it: the slot, which is free now, and the deadline.
+    #[inline(always)]
+    pub(crate) fn answered(&mut self, id: u64) -> Option<(u32, u64)> {
+        let free = self.free;
+        let (slot, call) = self.by_wire_id(id)?;
+        if call.owner != Owner::Waits || call.cold.is_some() {
+            return None;
+        }
+        call.wire = Wire::Off;
+        call.owner = Owner::Gone;
+        call.generation = call.generation.wrapping_add(1);
+        call.id = 0;
+        call.next = free;
+        let deadline = call.deadline;
+        self.free = slot;
+        // It was counted when it was committed.
+        self.open = self.open.wrapping_sub(1);
+        self.unanswered = self.unanswered.wrapping_sub(1);
+        Some((slot, deadline))
     }
 
     /// Gives a slot back if neither the wire nor the application needs it any more.
@@ -175,13 +223,15 @@ impl Calls {
             if call.buf.capacity() > KEEP {
                 call.buf = Vec::new();
             }
+            call.cancelled = false;
             call.cold = None;
-            self.free.push(slot);
+            call.next = core::mem::replace(&mut self.free, slot);
+            self.open = self.open.saturating_sub(1);
         }
     }
 
     /// The RESPONSE to a call is there, or will never be.
-    pub(crate) fn answered(&mut self, slot: u32) {
+    pub(crate) fn not_due(&mut self, slot: u32) {
         self.unanswered = self.unanswered.saturating_sub(1);
         if let Some(call) = self.slots.get(slot as usize)
             && call.cold.as_ref().is_some_and(|cold| cold.stream.is_some())

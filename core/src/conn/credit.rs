@@ -56,12 +56,14 @@ pub(crate) struct Till {
     gather: u32,
     /// The cost of items that were taken, not returned yet.
     owed: u32,
+    /// The initial credit and all grants: what the sender has once every item is taken and returned.
+    allowed: u32,
 }
 
 impl Till {
     pub(crate) const fn new(initial: u32) -> Self {
         let initial = if initial > MOST_CREDIT { MOST_CREDIT } else { initial };
-        Self { credit: initial as i64, gather: initial / 4, owed: 0 }
+        Self { credit: initial as i64, gather: initial / 4, owed: 0, allowed: initial }
     }
 
     /// An item of so many octets begins. `false` if there was no credit for it: PE.
@@ -92,6 +94,11 @@ impl Till {
         self.owed > 0 && (self.owed >= self.gather || self.credit <= 0)
     }
 
+    /// Whether anything is to be returned, due or not.
+    pub(crate) const fn owes(&self) -> bool {
+        self.owed > 0
+    }
+
     /// What CREDIT returns now.
     pub(crate) fn pay(&mut self) -> u32 {
         let octets = core::mem::take(&mut self.owed);
@@ -99,11 +106,12 @@ impl Till {
         octets
     }
 
-    /// The application lets more come than it returns; what fits below the most that there may be.
+    /// The application lets more come than it returns; what fits below the most that there may be, also when the items
+    /// that were not taken yet are returned.
     pub(crate) fn grant(&mut self, octets: u32) {
-        let room = i64::from(MOST_CREDIT).saturating_sub(self.credit).saturating_sub(self.owed.into());
-        let granted = i64::from(octets).min(room.max(0));
-        self.owed = self.owed.saturating_add(u32::try_from(granted).unwrap_or(0));
+        let granted = octets.min(MOST_CREDIT.saturating_sub(self.allowed));
+        self.allowed += granted;
+        self.owed = self.owed.saturating_add(granted);
     }
 
     /// What the sender may still spend, and an item: late items of an ended call are free up to this.
@@ -166,5 +174,21 @@ mod tests {
         assert_eq!(till.pay(), 10);
         till.grant(100);
         assert_eq!(till.pay(), 0);
+        assert!(till.charge(744));
+        till.grant(100);
+        assert_eq!(till.pay(), 0, "what came will be returned");
+        till.taken(744);
+        assert_eq!((till.pay(), till.credit), (1000, MOST_CREDIT.into()));
+    }
+
+    #[test]
+    fn a_grant_leaves_room_for_what_was_not_taken() {
+        let mut till = Till::new(MOST_CREDIT - 10);
+        assert!(till.charge(1000));
+        till.grant(1000);
+        assert_eq!(till.pay(), 10);
+        till.taken(1000);
+        till.pay();
+        assert_eq!(till.credit, MOST_CREDIT.into());
     }
 }

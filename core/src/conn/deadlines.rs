@@ -17,22 +17,26 @@ const TOP: u32 = 3;
 const BITS: u32 = 6;
 const BUCKETS: usize = 64;
 const RANGE: u64 = 1 << 24;
-const NONE: u32 = u32::MAX;
 
-/// The list of those that came in order, in place of a bucket.
+/// `Node::list` of a node in no list, and of one among those that came in order; else it is in a bucket of the wheel.
+const NOWHERE: u32 = u32::MAX;
 const QUEUE: u32 = u32::MAX - 1;
+
+/// Node 0 belongs to no key: it is both ends of the queue, so that no place in it is a special one, and in the wheel it
+/// stands for none.
+const ENDS: u32 = 0;
 
 #[derive(Clone, Copy)]
 struct Node {
-    /// In nanoseconds in the queue, in ticks in the wheel.
+    /// In nanoseconds in the queue, in ticks in the wheel. That of the ends is 0: whatever comes first is in order.
     at: u64,
     prev: u32,
     next: u32,
-    /// Level × 64 + bucket, `QUEUE`, or `NONE` if the node is in no list.
-    bucket: u32,
+    /// Level × 64 + bucket, `QUEUE`, or `NOWHERE`.
+    list: u32,
 }
 
-const IDLE: Node = Node { at: 0, prev: NONE, next: NONE, bucket: NONE };
+const IDLE: Node = Node { at: 0, prev: ENDS, next: ENDS, list: NOWHERE };
 
 struct Wheel {
     /// The last tick that was expired.
@@ -42,102 +46,110 @@ struct Wheel {
 }
 
 /// The deadlines. One fires at most a millisecond late, which is the wheel's resolution, and never early.
+#[derive(Default)]
 pub(crate) struct Deadlines {
+    /// The ends, then a node for each key.
     nodes: Vec<Node>,
-    /// The queue: its ends, and the last deadline in it.
-    first: u32,
-    last: u32,
-    last_at: u64,
     wheel: Option<Box<Wheel>>,
     /// How many are in the wheel.
     odd: u32,
-}
-
-impl Default for Deadlines {
-    fn default() -> Self {
-        Self { nodes: Vec::new(), first: NONE, last: NONE, last_at: 0, wheel: None, odd: 0 }
-    }
 }
 
 impl Deadlines {
     /// Arms `key` for `deadline`, which is not `NEVER`. A key that is armed already is moved.
     #[inline(always)]
     pub(crate) fn insert(&mut self, key: u32, deadline: u64, now: u64) {
-        match self.nodes.get(key as usize) {
-            Some(node) if node.bucket == NONE => {}
-            Some(_) => self.unlink(key),
-            None => self.grow(key),
+        let place = key.wrapping_add(1);
+        let last = self.nodes.first().map_or(ENDS, |ends| ends.prev);
+        let idle = self.nodes.get(place as usize).is_some_and(|node| node.list == NOWHERE);
+        match self.nodes.get_mut(last as usize) {
+            Some(before) if idle && before.at <= deadline => before.next = place,
+            _ => return self.insert_odd(key, deadline, now),
         }
-        if deadline < self.last_at && self.last != NONE {
-            return self.insert_odd(key, deadline, now);
+        if let Some(node) = self.nodes.get_mut(place as usize) {
+            *node = Node { at: deadline, prev: last, next: ENDS, list: QUEUE };
         }
-        self.last_at = deadline;
-        let prev = core::mem::replace(&mut self.last, key);
-        match self.nodes.get_mut(prev as usize) {
-            Some(node) => node.next = key,
-            None => self.first = key,
-        }
-        if let Some(node) = self.nodes.get_mut(key as usize) {
-            *node = Node { at: deadline, prev, next: NONE, bucket: QUEUE };
+        if let Some(ends) = self.nodes.first_mut() {
+            ends.prev = place;
         }
     }
 
-    #[cold]
-    fn grow(&mut self, key: u32) {
-        self.nodes.resize(key as usize + 1, IDLE);
-    }
-
+    /// The same for a key that is new, or armed already, or whose deadline does not come in order.
     #[inline(never)]
     fn insert_odd(&mut self, key: u32, deadline: u64, now: u64) {
+        let place = key.wrapping_add(1);
+        if self.nodes.len() <= place as usize {
+            self.nodes.resize(place as usize + 1, IDLE);
+            return self.insert(key, deadline, now);
+        }
+        if self.nodes.get(place as usize).is_some_and(|node| node.list != NOWHERE) {
+            self.remove(key);
+            return self.insert(key, deadline, now);
+        }
         let now = now / MILLISECOND;
         let wheel = self.wheel.get_or_insert_with(|| {
-            Box::new(Wheel { now, occupied: [0; LEVELS], heads: [NONE; LEVELS * BUCKETS] })
+            Box::new(Wheel { now, occupied: [0; LEVELS], heads: [ENDS; LEVELS * BUCKETS] })
         });
         if self.odd == 0 {
             // Nothing is in it, so nothing can be passed over.
             wheel.now = now;
         }
-        wheel.link(&mut self.nodes, key, deadline.div_ceil(MILLISECOND));
+        wheel.link(&mut self.nodes, place, deadline.div_ceil(MILLISECOND));
         self.odd += 1;
     }
 
     /// Disarms `key`, if it is armed.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn remove(&mut self, key: u32) {
-        if self.nodes.get(key as usize).is_some_and(|node| node.bucket != NONE) {
-            self.unlink(key);
+        let place = key.wrapping_add(1);
+        let Some(node) = self.nodes.get_mut(place as usize) else { return };
+        if node.list != QUEUE {
+            return self.remove_odd(place);
+        }
+        let Node { prev, next, .. } = *node;
+        node.list = NOWHERE;
+        if let Some(node) = self.nodes.get_mut(prev as usize) {
+            node.next = next;
+        }
+        if let Some(node) = self.nodes.get_mut(next as usize) {
+            node.prev = prev;
         }
     }
 
-    /// Takes `key` out of the list that it is in.
-    #[inline]
-    fn unlink(&mut self, key: u32) {
-        let Some(node) = self.nodes.get_mut(key as usize) else { return };
-        let Node { prev, next, bucket, .. } = core::mem::replace(node, IDLE);
-        match self.nodes.get_mut(next as usize) {
-            Some(node) => node.prev = prev,
-            None if bucket == QUEUE => {
-                self.last = prev;
-                self.last_at = self.nodes.get(prev as usize).map_or(0, |node| node.at);
-            }
-            None => {}
+    /// Takes a node out of the wheel, if it is there.
+    #[inline(never)]
+    fn remove_odd(&mut self, place: u32) {
+        let Some(node) = self.nodes.get_mut(place as usize).filter(|node| node.list != NOWHERE) else {
+            return;
+        };
+        let Node { prev, next, list, .. } = core::mem::replace(node, IDLE);
+        if next != ENDS
+            && let Some(node) = self.nodes.get_mut(next as usize)
+        {
+            node.prev = prev;
         }
         match self.nodes.get_mut(prev as usize) {
-            Some(node) => node.next = next,
-            None if bucket == QUEUE => self.first = next,
-            None => {
+            Some(node) if prev != ENDS => node.next = next,
+            _ => {
                 if let Some(wheel) = &mut self.wheel {
-                    wheel.behead(bucket, next);
+                    wheel.behead(list, next);
                 }
             }
         }
-        self.odd -= u32::from(bucket != QUEUE);
+        self.odd = self.odd.saturating_sub(1);
+    }
+
+    /// The first of the queue, and its deadline.
+    #[inline]
+    fn first(&self) -> Option<(u32, u64)> {
+        let first = self.nodes.first()?.next;
+        if first == ENDS { None } else { Some((first, self.nodes.get(first as usize)?.at)) }
     }
 
     /// When `expire` has something to do next. A coarse bucket may only have to be spread over finer ones then.
     #[inline]
     pub(crate) fn next(&self) -> u64 {
-        let first = self.nodes.get(self.first as usize).map_or(NEVER, |node| node.at);
+        let first = self.first().map_or(NEVER, |(_, at)| at);
         if self.odd == 0 {
             return first;
         }
@@ -149,11 +161,11 @@ impl Deadlines {
 
     /// Disarms every key whose deadline is not after `now` and hands it to `expired`.
     pub(crate) fn expire(&mut self, now: u64, mut expired: impl FnMut(u32)) {
-        while let Some(node) = self.nodes.get(self.first as usize)
-            && node.at <= now
+        while let Some((place, at)) = self.first()
+            && at <= now
         {
-            let key = self.first;
-            self.unlink(key);
+            let key = place - 1;
+            self.remove(key);
             expired(key);
         }
         let Some(wheel) = &mut self.wheel else { return };
@@ -163,17 +175,19 @@ impl Deadlines {
             && tick <= now
         {
             wheel.now = wheel.now.max(tick);
-            let mut key = wheel.empty(bucket);
-            while let Some(node) = self.nodes.get_mut(key as usize) {
+            let mut place = wheel.empty(bucket);
+            while place != ENDS
+                && let Some(node) = self.nodes.get_mut(place as usize)
+            {
                 let (due, next) = (node.at, node.next);
                 *node = IDLE;
                 if due <= wheel.now {
                     self.odd -= 1;
-                    expired(key);
+                    expired(place - 1);
                 } else {
-                    wheel.link(&mut self.nodes, key, due);
+                    wheel.link(&mut self.nodes, place, due);
                 }
-                key = next;
+                place = next;
             }
         }
         wheel.now = wheel.now.max(now);
@@ -181,28 +195,30 @@ impl Deadlines {
 
     /// Gives the memory back if nothing is armed.
     pub(crate) fn release(&mut self) {
-        if self.first == NONE && self.odd == 0 {
+        if self.first().is_none() && self.odd == 0 {
             *self = Self::default();
         }
     }
 }
 
 impl Wheel {
-    fn link(&mut self, nodes: &mut [Node], key: u32, tick: u64) {
-        let place = tick.clamp(self.now, self.now.saturating_add(RANGE - 1));
-        let distance = (self.now ^ place) | (BUCKETS as u64 - 1);
+    fn link(&mut self, nodes: &mut [Node], place: u32, tick: u64) {
+        let when = tick.clamp(self.now, self.now.saturating_add(RANGE - 1));
+        let distance = (self.now ^ when) | (BUCKETS as u64 - 1);
         let level = ((63 - distance.leading_zeros()) / BITS).min(TOP);
-        let index = (place >> (level * BITS)) & (BUCKETS as u64 - 1);
+        let index = (when >> (level * BITS)) & (BUCKETS as u64 - 1);
         // Below 4 × 64 by the two lines above.
         #[allow(clippy::cast_possible_truncation)]
         let bucket = level * BUCKETS as u32 + index as u32;
         let Some(head) = self.heads.get_mut(bucket as usize) else { return };
-        let next = core::mem::replace(head, key);
-        if let Some(node) = nodes.get_mut(next as usize) {
-            node.prev = key;
+        let next = core::mem::replace(head, place);
+        if next != ENDS
+            && let Some(node) = nodes.get_mut(next as usize)
+        {
+            node.prev = place;
         }
-        if let Some(node) = nodes.get_mut(key as usize) {
-            *node = Node { at: tick, prev: NONE, next, bucket };
+        if let Some(node) = nodes.get_mut(place as usize) {
+            *node = Node { at: tick, prev: ENDS, next, list: bucket };
         }
         if let Some(occupied) = self.occupied.get_mut(level as usize) {
             *occupied |= 1 << index;
@@ -214,15 +230,15 @@ impl Wheel {
         if let Some(head) = self.heads.get_mut(bucket as usize) {
             *head = next;
         }
-        if next == NONE {
+        if next == ENDS {
             self.vacate(bucket);
         }
     }
 
-    /// Detaches a bucket's list and returns its first key.
+    /// Detaches a bucket's list and returns its first node.
     fn empty(&mut self, bucket: u32) -> u32 {
         self.vacate(bucket);
-        self.heads.get_mut(bucket as usize).map_or(NONE, |head| core::mem::replace(head, NONE))
+        self.heads.get_mut(bucket as usize).map_or(ENDS, |head| core::mem::replace(head, ENDS))
     }
 
     fn vacate(&mut self, bucket: u32) {

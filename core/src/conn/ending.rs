@@ -148,14 +148,17 @@ impl Machine {
 
     /// Cancels what the peer's calls run, all but one-ways, and drops answers.
     fn end_served(&mut self) {
+        let mut waiting = alloc::vec::Vec::new();
         for slot in 0..self.served.slots() {
             let Some(serving) = self.served.get(slot).filter(|serving| serving.id != 0) else { continue };
             let call = Served { slot, generation: serving.generation };
             serving.unwritten = false;
             if serving.is_pending() {
-                // One-ways that came whole still run, in their turn.
+                // One-ways that came whole still run.
                 if !serving.one_way || serving.cold().arriving {
                     self.forget_pending(call);
+                } else {
+                    waiting.push((serving.id, call));
                 }
                 continue;
             }
@@ -165,6 +168,10 @@ impl Machine {
             }
             self.served_timers.remove(slot);
             self.served.release(slot);
+        }
+        waiting.sort_unstable_by_key(|(id, _)| *id);
+        for (_, call) in waiting {
+            self.start_without_key(call);
         }
     }
 
@@ -246,7 +253,7 @@ impl Machine {
             && self.finished.is_empty()
             && self.cancelled.is_empty()
             && self.startable.is_empty()
-            && self.backlog.ready.iter().all(|ready| ready.is_empty())
+            && self.next_one_way().is_none()
     }
 
     /// After all else: the end of the connection.
@@ -400,12 +407,13 @@ impl Machine {
         u32::try_from(left / MILLISECOND).unwrap_or(u32::MAX)
     }
 
-    /// Closes when a drain is complete: to be asked when something has ended.
+    /// Closes when a drain is complete, and looks whether the straight way is open: to be asked when something has ended.
     #[inline]
     pub(crate) fn settle(&mut self) {
         if self.our_drain.is_some() {
             self.finish_drain();
         }
+        self.straighten();
     }
 
     fn finish_drain(&mut self) {

@@ -413,11 +413,16 @@ pub enum Body<'a> {
 }
 
 impl Body<'_> {
-    pub(crate) fn len(&self) -> usize {
+    #[inline]
+    pub(crate) fn octets(&self) -> &[u8] {
         match self {
-            Self::Copy(octets) => octets.len(),
-            Self::Share(octets) => octets.len(),
+            Self::Copy(octets) => octets,
+            Self::Share(octets) => octets,
         }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.octets().len()
     }
 }
 

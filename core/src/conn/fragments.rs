@@ -7,7 +7,7 @@
 use bytes::Bytes;
 
 use super::{machine::Machine, outbox::Outbox};
-use crate::wire::{Flags, FrameType, HEADER_LEN, Header, Status, varint};
+use crate::wire::{Flags, FrameType, Header, Status, varint};
 
 /// The tag of `total`, field 15 of every envelope that has it, a varint.
 const TOTAL_TAG: u8 = 15 << 3;
@@ -110,9 +110,9 @@ fn put_continuation(out: &mut Outbox, id: u64, flags: Flags, len: usize) {
         id,
         len: u32::try_from(len).unwrap_or(u32::MAX),
     };
-    let before = out.small().len();
-    out.small().extend_from_slice(&header.emit());
-    debug_assert_eq!(out.small().len() - before, HEADER_LEN);
+    let small = out.small();
+    let before = small.len();
+    small.extend_from_slice(&header.emit());
     out.wrote(before);
 }
 

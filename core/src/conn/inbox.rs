@@ -71,6 +71,7 @@ impl Inbox {
         self.lent = usize::MAX;
     }
 
+    #[inline(never)]
     fn freeze(&mut self) {
         let mut whole = 0;
         let mut rest: &[u8] = &self.store;
@@ -97,6 +98,17 @@ impl Inbox {
         self.len() == 0
     }
 
+    /// What [`lend`](Self::lend) would return, if nothing waits in the block and enough of it is free: the usual case.
+    #[inline(always)]
+    pub(crate) fn lend_rest(&mut self) -> Option<BytesMut> {
+        // A quarter of a block left is worth a read; then it is used from its start again.
+        if !self.store.is_empty() || self.store.capacity() < self.size / 4 {
+            return None;
+        }
+        self.lent = self.store.capacity();
+        Some(core::mem::take(&mut self.store))
+    }
+
     /// An empty buffer to read into. `missing` octets would complete the frame that has begun; never more than
     /// what has arrived is set aside for octets that are only announced, nor less than a normal read.
     pub(crate) fn lend(&mut self, missing: usize) -> BytesMut {
@@ -114,7 +126,6 @@ impl Inbox {
             }
             self.store.split_off(held)
         } else {
-            // A quarter of a block left is worth a read; then it is used from its start again.
             let enough = self.store.capacity() >= want / 4;
             if !enough && !self.store.try_reclaim(want) {
                 let block = self.reuse(want).unwrap_or_else(|| BytesMut::with_capacity(want));
@@ -176,17 +187,41 @@ impl Inbox {
     /// Drops the frame of the first `frame` octets, which is whole, and returns what stands in it from `from` on.
     #[inline(always)]
     pub(crate) fn take(&mut self, frame: usize, from: usize) -> Bytes {
+        // A payload of nothing must not hold on to a block.
+        if from >= frame || self.copying {
+            return self.take_other(frame, from);
+        }
+        let mut payload = if self.batch.is_empty() {
+            if frame != self.store.len() {
+                return self.take_other(frame, from);
+            }
+            // The only frame there is needs no batch.
+            self.store.split_to(frame).freeze()
+        } else if frame < self.batch.len() {
+            let payload = self.batch.slice(from..frame);
+            self.batch.advance(frame);
+            return payload;
+        } else {
+            // The last frame of a batch needs no reference beside the one that there is.
+            core::mem::take(&mut self.batch)
+        };
+        payload.advance(from);
+        payload
+    }
+
+    /// The same, whatever is unusual about it: the frame is the first of a batch that is to be frozen, or its payload is
+    /// copied or empty.
+    #[inline(never)]
+    fn take_other(&mut self, frame: usize, from: usize) -> Bytes {
         let len = frame.saturating_sub(from);
+        self.prepare();
         if len == 0 || frame > self.batch.len() {
             self.skip(frame);
             return Bytes::new();
         }
         let mut payload = self.batch.split_to(frame);
         payload.advance(from);
-        if self.copying && len <= COPY_UP_TO {
-            return Bytes::copy_from_slice(&payload);
-        }
-        payload
+        if self.copying && len <= COPY_UP_TO { Bytes::copy_from_slice(&payload) } else { payload }
     }
 
     /// A copy of a part of the first frame, which stays.

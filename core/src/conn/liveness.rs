@@ -45,6 +45,7 @@ pub(crate) struct Liveness {
     silent_until: u64,
     stalled_until: u64,
     inbound: Inbound,
+    /// Off while nothing is unsent, and while nothing of what is unsent has moved since it was committed.
     outbound: Pace,
 }
 
@@ -72,9 +73,6 @@ impl Liveness {
         self.last_read = now;
         self.last_sent = now;
         self.stalled_since = now;
-        if self.unsent > 0 {
-            self.outbound = Pace::start(now, self.window());
-        }
     }
 
     const fn bound(&self) -> u64 {
@@ -102,11 +100,8 @@ impl Liveness {
 
     #[inline]
     pub(crate) fn committed(&mut self, now: u64, octets: usize) {
-        if self.unsent == 0 && octets > 0 {
+        if self.unsent == 0 {
             self.stalled_since = now;
-            if self.interval > 0 {
-                self.outbound = Pace::start(now, self.window());
-            }
         }
         self.unsent = self.unsent.saturating_add(octets);
     }
@@ -116,16 +111,27 @@ impl Liveness {
     pub(crate) fn sent(&mut self, now: u64, octets: usize) -> usize {
         let octets = octets.min(self.unsent);
         if octets > 0 {
+            if octets < self.unsent {
+                self.measure();
+                self.outbound.moved(octets);
+            } else if !self.outbound.is_off() {
+                self.outbound = Pace::OFF;
+            }
             self.unsent -= octets;
             self.last_sent = now;
             self.stalled_since = now;
             self.stalled_until = NEVER;
-            self.outbound.moved(octets);
-            if self.unsent == 0 {
-                self.outbound = Pace::OFF;
-            }
         }
         octets
+    }
+
+    /// Measures how fast the transport takes what waits, from the moment on at which it began to wait. Mostly it takes
+    /// all of it at once, and there is nothing to measure.
+    #[cold]
+    fn measure(&mut self) {
+        if self.unsent > 0 && self.interval > 0 && self.outbound.is_off() {
+            self.outbound = Pace::start(self.stalled_since, self.window());
+        }
     }
 
     /// When octets were read last.
@@ -159,6 +165,12 @@ impl Liveness {
         if self.interval > 0 && !matches!(self.inbound, Inbound::Body(_)) {
             self.inbound = Inbound::Body(Pace::start(now, self.window()));
         }
+    }
+
+    /// No frame has begun that is not whole.
+    #[inline]
+    pub(crate) const fn frame_is_whole(&self) -> bool {
+        matches!(self.inbound, Inbound::Nothing)
     }
 
     /// A frame is whole.
@@ -208,7 +220,15 @@ impl Liveness {
             .min(self.silent_at())
             .min(self.stalled_at())
             .min(inbound)
-            .min(self.outbound.next())
+            .min(self.outbound_next())
+    }
+
+    fn outbound_next(&self) -> u64 {
+        if self.unsent > 0 && self.outbound.is_off() {
+            Pace::start(self.stalled_since, self.window()).next()
+        } else {
+            self.outbound.next()
+        }
     }
 
     /// Looks at the clock. Death comes before slowness if both are due.
@@ -238,6 +258,7 @@ impl Liveness {
             }
             Inbound::Body(pace) => pace.too_slow(now),
         };
+        self.measure();
         let slow_out = !self.outbound.is_off() && self.outbound.too_slow(now);
         if suspect {
             // If both are due it is death; if the suspect lives, slowness is found again.

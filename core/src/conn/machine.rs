@@ -26,9 +26,10 @@ use super::{
     learned::Learned,
     liveness::Liveness,
     memory::Lease,
+    quick::{Straight, Usual},
     rest::Rest,
     served::ServedCalls,
-    staging::{self, Staging},
+    staging::Staging,
 };
 use crate::{
     time::{Instant, NEVER, instant, nanos},
@@ -109,8 +110,8 @@ pub(crate) enum Tiding {
 /// One-ways that have a place and do not run.
 #[derive(Debug, Default)]
 pub(crate) struct Backlog {
-    /// Those that could start, by priority.
-    pub(crate) ready: [VecDeque<Served>; LANES],
+    /// Those that could start, by priority, and what they hold.
+    pub(crate) ready: [VecDeque<(Served, usize)>; LANES],
     /// All of them, those that arrive or wait for their key too, and their octets.
     pub(crate) count: usize,
     pub(crate) octets: usize,
@@ -144,6 +145,9 @@ pub(crate) struct Machine {
     /// The latest instant that was told.
     pub(crate) now: u64,
     pub(crate) seed: u64,
+    /// Whether the straight way is open, and what is usual on it.
+    pub(crate) straight: Straight,
+    pub(crate) usual: Usual,
 
     pub(crate) inbox: Inbox,
     /// Octets may wait that were not looked at.
@@ -250,6 +254,8 @@ impl Machine {
             phase,
             now,
             seed,
+            straight: Straight::default(),
+            usual: Usual::default(),
             inbox: Inbox::new(BytesMut::new()),
             unparsed: false,
             header_at: None,
@@ -311,10 +317,19 @@ impl Machine {
         }
     }
 
-    /// Takes note of the time. Time that runs backwards stands still.
+    /// Takes note of the time, for a step on the straight way. Time that runs backwards stands still.
+    #[inline]
+    pub(crate) fn pass(&mut self, now: Instant) {
+        debug_assert!(self.is_straight());
+        self.now = self.now.max(now.as_nanos());
+    }
+
+    /// Takes note of the time, for a step of any other kind: whether the straight way is open afterwards is to be found
+    /// out by [`straighten`](Self::straighten).
     #[inline]
     pub(crate) fn tick(&mut self, now: Instant) {
-        self.now = self.now.max(now.as_nanos());
+        self.pass(now);
+        self.straight = Straight::default();
     }
 
     /// Whether ids of calls that this side begins are odd.
@@ -341,11 +356,8 @@ impl Machine {
     }
 
     /// Whether a small frame may go straight out: little is under way, and nobody waits who came before.
-    #[inline]
     pub(crate) fn may_stage(&self) -> bool {
-        self.phase == Phase::Ready
-            && self.lanes.is_empty()
-            && self.live.unsent + self.staging.len() < staging::MOST
+        self.look().output && self.has_room()
     }
 
     #[inline]
@@ -447,7 +459,7 @@ impl Machine {
         self.inbox.release();
         self.pool.clear();
         self.gain.iter_mut().for_each(|gain| gain.shrink());
-        let arrived = self.served.held.saturating_sub(self.outstanding);
+        let arrived = self.arrived();
         self.lease.shrink(arrived, &self.config.shared);
         self.lanes.shrink();
         self.staging.shrink();
@@ -478,9 +490,14 @@ impl Machine {
         }
     }
 
+    /// Octets of arguments that have come and are held.
+    pub(crate) fn arrived(&self) -> usize {
+        self.served.held.saturating_add(self.backlog.octets).saturating_sub(self.outstanding)
+    }
+
     /// Gives back what was drawn of the server's memory and is several steps too much.
     pub(crate) fn trim(&mut self) {
-        let arrived = self.served.held.saturating_sub(self.outstanding);
+        let arrived = self.arrived();
         self.lease.trim(arrived, &self.config.shared);
     }
 

@@ -1,11 +1,14 @@
 //! One connection, as a pure state machine. Start at [`Connection`].
 
+mod admission;
+mod answers;
 mod assembly;
 mod budget;
 mod calling;
 mod calls;
 mod config;
 mod credit;
+mod cutting;
 mod deadlines;
 mod ending;
 mod event;
@@ -15,6 +18,7 @@ mod handshake;
 mod inbox;
 mod input;
 mod items;
+mod items_in;
 mod keys;
 mod lanes;
 mod learned;
@@ -27,11 +31,14 @@ mod pace;
 mod probe;
 mod quick;
 mod rest;
+mod sending;
 mod served;
 mod serving;
 mod staging;
 mod streaming;
+mod telling;
 mod timers;
+mod waiting;
 
 use alloc::{sync::Arc, vec::Vec};
 use core::{fmt, time::Duration};
@@ -158,23 +165,32 @@ impl<U> Connection<U> {
 
     /// An empty buffer to read into, which continues the memory of what has arrived where that is possible. Give it
     /// back with [`handle_input`](Self::handle_input), filled or not; filling another one and giving that is fine too.
+    #[inline(always)]
     pub fn lend(&mut self) -> BytesMut {
+        if self.machine.direct.is_none()
+            && let Some(buffer) = self.machine.inbox.lend_rest()
+        {
+            return buffer;
+        }
         self.machine.lend()
     }
 
     /// Octets have arrived. They are decoded when an event is asked for.
-    #[inline]
+    #[inline(always)]
     pub fn handle_input(&mut self, now: Instant, filled: BytesMut) {
-        self.machine.tick(now);
+        self.machine.pass(now);
         let octets = self.machine.take_in(filled);
-        self.machine.handle_input(octets);
+        if !self.machine.quick_input(octets) {
+            self.machine.tick(now);
+            self.machine.handle_input(octets);
+        }
     }
 
     /// The transport took `octets` of what was committed. Tell it after every write: the rules about idle lines and
     /// stuck peers count from it.
-    #[inline]
+    #[inline(always)]
     pub fn handle_sent(&mut self, now: Instant, octets: usize) {
-        self.machine.tick(now);
+        self.machine.pass(now);
         self.machine.handle_sent(octets);
     }
 
@@ -236,7 +252,7 @@ impl<U> Connection<U> {
         one_way: bool,
         user: U,
     ) -> Result<CallId, Rejected<U>> {
-        self.machine.tick(now);
+        self.machine.pass(now);
         match self.machine.call(head, body, one_way) {
             Ok(id) => {
                 let slot = id.slot as usize;
@@ -261,6 +277,21 @@ impl<U> Connection<U> {
         user
     }
 
+    /// Answers a call of the peer with its result and nothing else: what [`reply`](Self::reply) does with
+    /// [`Reply::ok`], in fewer steps.
+    ///
+    /// # Errors
+    /// As [`reply`](Self::reply).
+    #[inline(always)]
+    pub fn answer(&mut self, now: Instant, to: Served, body: Body<'_>) -> Result<(), ReplyError> {
+        self.machine.pass(now);
+        if self.machine.quick_reply(to, body.octets()) {
+            Ok(())
+        } else {
+            self.reply(now, to, &Reply::ok(body))
+        }
+    }
+
     /// Answers a call of the peer; its handler has stopped. A status that is not of class 0 or 6 goes out as
     /// `INTERNAL`: the others belong to the runtime ([`refuse`](Self::refuse), [`panicked`](Self::panicked)). An
     /// answer that the caller does not read becomes a small error, never silence. For a one-way it only says that the
@@ -268,8 +299,12 @@ impl<U> Connection<U> {
     ///
     /// # Errors
     /// [`ReplyError`] if the answer is of no use any more; the call's place is free then, too.
-    #[inline]
     pub fn reply(&mut self, now: Instant, to: Served, reply: &Reply<'_>) -> Result<(), ReplyError> {
+        self.machine.pass(now);
+        if reply.status == Status::OK && reply.is_plain() && self.machine.quick_reply(to, reply.body.octets())
+        {
+            return Ok(());
+        }
         self.machine.tick(now);
         let status = match reply.status.class() {
             Class::Handler | Class::Application => reply.status,
@@ -331,7 +366,9 @@ impl<U> Connection<U> {
         item: Body<'_>,
     ) -> Result<(), ItemError> {
         self.machine.tick(now);
-        self.machine.send_item(to.into(), item)
+        let sent = self.machine.send_item(to.into(), item);
+        self.machine.straighten();
+        sent
     }
 
     /// Ends what this side sends on a call of its own: STREAM_END goes out behind the last item. Whoever serves a
@@ -341,7 +378,9 @@ impl<U> Connection<U> {
     /// [`ItemError::Over`].
     pub fn end_items(&mut self, now: Instant, call: CallId) -> Result<(), ItemError> {
         self.machine.tick(now);
-        self.machine.end_items(call)
+        let ended = self.machine.end_items(call);
+        self.machine.straighten();
+        ended
     }
 
     /// Takes the next item that has come on a call, and so lets the peer send more. `None`: there is none now, and
@@ -349,7 +388,9 @@ impl<U> Connection<U> {
     #[inline]
     pub fn take_item(&mut self, now: Instant, from: impl Into<Stream>) -> Option<Taken> {
         self.machine.tick(now);
-        self.machine.take_item(from.into())
+        let taken = self.machine.take_item(from.into());
+        self.machine.straighten();
+        taken
     }
 
     /// Lets so many octets more come than were taken: an item costs its octets as sent, and 256. Without it a call
@@ -357,6 +398,7 @@ impl<U> Connection<U> {
     pub fn grant(&mut self, now: Instant, from: impl Into<Stream>, octets: u32) {
         self.machine.tick(now);
         self.machine.grant(from.into(), octets);
+        self.machine.straighten();
     }
 
     /// What the application gave along with a call of this side, until it gets it back.
@@ -428,17 +470,22 @@ impl<U> Connection<U> {
     // ---- out --------------------------------------------------------------------------------------------------
 
     /// The next event. `None`: nothing more until something else happens.
-    #[inline]
+    #[inline(always)]
     pub fn poll_event(&mut self, now: Instant) -> Option<Event<U>> {
-        self.machine.tick(now);
-        let Some((quick, place)) = self.machine.quick_event() else { return self.poll_any() };
-        let payload = self.machine.inbox.take(place.frame, place.from);
-        self.machine.unparsed = !self.machine.inbox.is_empty();
+        self.machine.pass(now);
+        if !self.machine.straight.input {
+            return self.poll_any(now);
+        }
+        if !self.machine.unparsed {
+            return None;
+        }
+        let Some((quick, place)) = self.machine.quick_event() else { return self.poll_any(now) };
+        let payload = self.machine.quick_take(place);
         Some(match quick {
             Quick::Answer { slot } => {
                 let user = self.take_user(slot)?;
-                self.machine.settle();
-                Event::Done { user, outcome: Ok(Answer { payload, envelope: None }), rest: Rest::NONE }
+                let outcome = Ok(Answer { payload, envelope: None });
+                Event::Done { user, outcome, rest: Rest::NONE }
             }
             Quick::Request { call, method, deadline } => Event::Request(Incoming {
                 call,
@@ -456,7 +503,14 @@ impl<U> Connection<U> {
 
     /// The next event, whatever it is.
     #[inline(never)]
-    fn poll_any(&mut self) -> Option<Event<U>> {
+    fn poll_any(&mut self, now: Instant) -> Option<Event<U>> {
+        self.machine.tick(now);
+        let event = self.poll_step();
+        self.machine.straighten();
+        event
+    }
+
+    fn poll_step(&mut self) -> Option<Event<U>> {
         loop {
             let Some(step) = self.machine.poll() else {
                 // What was decoded may have been the last that a drain waited for.
@@ -491,8 +545,17 @@ impl<U> Connection<U> {
 
     /// Commits frames to `out` until it has no room or nothing waits; whether any was committed. From then on they
     /// count as sent.
-    #[inline]
+    #[inline(always)]
     pub fn poll_transmit(&mut self, now: Instant, out: &mut Outbox) -> bool {
+        self.machine.pass(now);
+        match self.machine.quick_transmit(out) {
+            Some(any) => any,
+            None => self.transmit_any(now, out),
+        }
+    }
+
+    #[inline(never)]
+    fn transmit_any(&mut self, now: Instant, out: &mut Outbox) -> bool {
         self.machine.tick(now);
         let any = self.machine.transmit(out);
         self.machine.settle();

@@ -26,9 +26,12 @@ use bytes::{Buf, Bytes};
 /// ```
 #[derive(Debug)]
 pub struct Outbox {
-    /// Small frames. Octets before `head` are gone; those that `segments` does not account for come last.
+    /// Small frames, from `head` to `tail`: octets before are gone, those behind are left over from other turns, so
+    /// that whoever fills the buffer again need not make it longer first. Those that `segments` does not account for
+    /// come last.
     small: Vec<u8>,
     head: usize,
+    tail: usize,
     segments: VecDeque<Segment>,
     /// Octets of `small` that `segments` accounts for.
     placed: usize,
@@ -63,7 +66,7 @@ impl Outbox {
     /// An empty outbox that takes frames until it holds `mark` octets; the last frame may reach beyond it.
     #[must_use]
     pub const fn with_mark(mark: usize) -> Self {
-        Self { small: Vec::new(), head: 0, segments: VecDeque::new(), placed: 0, len: 0, mark }
+        Self { small: Vec::new(), head: 0, tail: 0, segments: VecDeque::new(), placed: 0, len: 0, mark }
     }
 
     /// Whether a connection may commit more to it now.
@@ -84,7 +87,7 @@ impl Outbox {
             }
             Segment::Shared(octets) => octets,
         });
-        let rest = self.small.get(self.head.saturating_add(self.placed)..).unwrap_or_default();
+        let rest = self.small.get(self.head.saturating_add(self.placed)..self.tail).unwrap_or_default();
         placed.chain((!rest.is_empty()).then_some(rest))
     }
 
@@ -99,8 +102,10 @@ impl Outbox {
             self.advance(piece.len());
             return Some(piece);
         }
-        if self.segments.is_empty() && self.head == 0 && self.small.len() <= max {
+        if self.segments.is_empty() && self.head == 0 && self.tail <= max {
+            self.small.truncate(self.tail);
             self.len = 0;
+            self.tail = 0;
             return Some(Bytes::from(core::mem::take(&mut self.small)));
         }
         let chunk = self.chunk();
@@ -119,25 +124,32 @@ impl Outbox {
     /// Where small frames are written; [`wrote`](Self::wrote) must be told how long the buffer was before.
     #[inline]
     pub(crate) fn small(&mut self) -> &mut Vec<u8> {
+        self.small.truncate(self.tail);
         &mut self.small
     }
 
     /// Accounts for what was appended to [`small`](Self::small) since it had `before` octets.
     #[inline]
     pub(crate) fn wrote(&mut self, before: usize) -> usize {
-        let octets = self.small.len().saturating_sub(before);
+        self.tail = self.small.len();
+        let octets = self.tail.saturating_sub(before);
         self.len = self.len.saturating_add(octets);
         octets
     }
 
-    /// Appends small frames that were encoded elsewhere and leaves their buffer empty: another one, if that saves the copy.
+    /// Appends the first `octets` of `frames`, small frames that were encoded elsewhere. If nothing waits the two
+    /// buffers are exchanged, which saves the copy.
     #[inline]
-    pub(crate) fn append(&mut self, frames: &mut Vec<u8>) {
-        self.len = self.len.saturating_add(frames.len());
-        if self.small.is_empty() {
+    pub(crate) fn append(&mut self, frames: &mut Vec<u8>, octets: usize) {
+        self.len = self.len.saturating_add(octets);
+        if self.tail == 0 {
             core::mem::swap(&mut self.small, frames);
+            self.tail = octets;
         } else {
-            self.small.append(frames);
+            let frames = frames.get(..octets).unwrap_or_default();
+            let small = self.small();
+            small.extend_from_slice(frames);
+            self.tail = small.len();
         }
     }
 
@@ -146,7 +158,7 @@ impl Outbox {
         if octets.is_empty() {
             return;
         }
-        let loose = self.small.len().saturating_sub(self.head).saturating_sub(self.placed);
+        let loose = self.tail.saturating_sub(self.head).saturating_sub(self.placed);
         if loose > 0 {
             self.segments.push_back(Segment::Small(loose));
             self.placed = self.placed.saturating_add(loose);
@@ -171,7 +183,7 @@ impl Buf for Outbox {
     #[inline]
     fn chunk(&self) -> &[u8] {
         match self.segments.front() {
-            None => self.small.get(self.head..).unwrap_or_default(),
+            None => self.small.get(self.head..self.tail).unwrap_or_default(),
             Some(Segment::Small(len)) => {
                 self.small.get(self.head..self.head.saturating_add(*len)).unwrap_or_default()
             }
@@ -182,6 +194,17 @@ impl Buf for Outbox {
     /// Drops `octets` from the front; more than there are drops all.
     #[inline]
     fn advance(&mut self, octets: usize) {
+        if octets >= self.len && self.segments.is_empty() {
+            (self.len, self.head, self.tail) = (0, 0, 0);
+        } else {
+            self.advance_part(octets);
+        }
+    }
+}
+
+impl Outbox {
+    #[inline(never)]
+    fn advance_part(&mut self, octets: usize) {
         let mut octets = octets.min(self.len);
         self.len -= octets;
         while octets > 0 {
@@ -212,12 +235,12 @@ impl Buf for Outbox {
                 }
             }
         }
-        if self.head == self.small.len() {
-            self.small.clear();
-            self.head = 0;
+        if self.head == self.tail {
+            (self.head, self.tail) = (0, 0);
         } else if self.head >= COMPACT_FROM {
+            self.small.truncate(self.tail);
             self.small.drain(..self.head);
-            self.head = 0;
+            (self.head, self.tail) = (0, self.small.len());
         }
     }
 }

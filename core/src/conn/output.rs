@@ -1,29 +1,26 @@
-//! From what waits to committed octets: control frames first, then data by priority and in turns.
+//! From what waits to committed octets: control frames first, then data. What goes out in which phase, and the frames
+//! of check-in, table, drain and close.
 
 use bytes::Buf;
 
 use super::{
-    calls::{Owner, Wire},
     config::Side,
-    event::{CallId, Served, Stream},
-    fragments::{Whole, commit_abandon, commit_rest},
-    lanes::{Sort, Waiting, Window},
+    fragments::commit_abandon,
+    lanes::Window,
     machine::{Machine, Phase},
     outbox::Outbox,
 };
 use crate::{
-    time::{MILLISECOND, NEVER, nanos},
+    time::{MILLISECOND, nanos},
     wire::{
         CheckIn, CheckInAck, Close, Credit, Drain, Envelope, Flags, Frame, FrameType, Header, Label, Method,
-        Ran, Repeated, Status, Table, varint,
+        Repeated, Status, Table,
     },
 };
 
 /// The number of the feature Snappy (protocol §4, `features`), and whether this build has it.
 pub(super) const SNAPPY: u32 = 1;
 pub(super) const HAS_SNAPPY: bool = cfg!(feature = "snappy");
-/// The tag of `Request.timeout_us`: field 3, varint.
-const TIMEOUT_TAG: u8 = 3 << 3;
 /// TABLE goes out in as few pieces as the peer's frames allow, and in so many at most: each costs the peer's budget 64
 /// points of 4096. Methods that are left out are called by name.
 const TABLE_PIECES: u32 = 48;
@@ -270,213 +267,11 @@ impl Machine {
         self.put(out, FrameType::TABLE, Status::OK, 0, Envelope::Table(table));
     }
 
-    /// Answers, one-ways and items take turns with REQUESTs, priority by priority.
-    #[inline]
-    fn commit_data(&mut self, out: &mut Outbox) {
-        let requests = self.phase == Phase::Ready;
-        let mut lane = 0;
-        // What is staged came first.
-        while self.staging.is_empty() && out.has_room() {
-            let window = if requests { self.window() } else { Window::SHUT };
-            if !self.lanes.any(window) {
-                break;
-            }
-            let other = self.commit_next(Sort::Other, lane, out);
-            let stream = requests
-                && self.lanes.any(self.window())
-                && self.window() == Window { requests: true, streams: true }
-                && self.commit_next(Sort::Stream, lane, out);
-            let request = requests && self.window_open() && self.commit_next(Sort::Request, lane, out);
-            if !other && !stream && !request {
-                lane = (lane + 1) % 3;
-            }
-        }
-    }
-
-    /// Commits the next of a queue; whether there was one.
-    #[inline]
-    fn commit_next(&mut self, sort: Sort, lane: u8, out: &mut Outbox) -> bool {
-        let Some(waiting) = self.lanes.pop(sort, lane) else { return false };
-        if !self.commit_one(waiting, out) {
-            self.lanes.found_withdrawn(sort, lane);
-        }
-        true
-    }
-
-    /// Commits a frame of whoever waits; `false` if it was withdrawn.
-    #[inline]
-    fn commit_one(&mut self, waiting: Waiting, out: &mut Outbox) -> bool {
-        match waiting {
-            Waiting::Answer(call) => self.commit_answer(call, out),
-            Waiting::Call { slot, generation } => self.commit_call(slot, generation, out),
-            Waiting::Rest { slot, generation } => self.commit_call_rest(slot, generation, out),
-            Waiting::Items(stream) => self.commit_items(stream, out),
-        }
-    }
-
-    fn commit_answer(&mut self, to: Served, out: &mut Outbox) -> bool {
-        let (room, most) = (self.room(), self.peer_frame);
-        let Some(serving) = self.served.standing(to).filter(|serving| serving.unwritten) else {
-            return false;
-        };
-        let (id, lane) = (serving.id, serving.lane);
-        let (sent, compressed) =
-            serving.cold.as_ref().map_or((None, false), |cold| (cold.sent, cold.compressed));
-        let payload = serving.buf.len() - serving.envelope as usize + serving.body.len();
-        let sent = match sent {
-            Some(sent) => commit_rest(out, id, &serving.body, sent, room),
-            None => {
-                let (envelope, copied) =
-                    serving.buf.split_at_checked(serving.envelope as usize).unwrap_or_default();
-                let whole = Whole {
-                    frame_type: FrameType::RESPONSE,
-                    status: serving.status,
-                    id,
-                    compressed,
-                    envelope: [envelope, &[], &[]],
-                    copied,
-                    shared: &serving.body,
-                };
-                // `queue_answer` compared the envelope with the peer's limit.
-                whole.commit(out, room, most).unwrap_or(payload)
-            }
-        };
-        self.stats.frames_out += 1;
-        if sent < payload {
-            serving.cold().sent = Some(sent);
-            self.lanes.push(Sort::Other, lane, Waiting::Answer(to));
-            return true;
-        }
-        serving.unwritten = false;
-        serving.body = bytes::Bytes::new();
-        self.served.release(to.slot);
-        true
-    }
-
-    fn commit_call(&mut self, slot: u32, generation: u32, out: &mut Outbox) -> bool {
-        let (now, side, room, most) = (self.now, self.side_bit(), self.room(), self.peer_frame);
-        let (max_message, max_window) = (self.peer_message, self.peer_window);
-        let Some(call) = self.calls.get(slot) else { return false };
-        if call.generation != generation || call.wire != Wire::Queued {
-            return false;
-        }
-        let left = if call.deadline == NEVER {
-            None
-        } else {
-            Some(call.deadline.saturating_sub(now).div_ceil(1000))
-        };
-        let (before, after) = (usize::from(call.before), usize::from(call.after));
-        let payload = call.buf.len() - before - after + call.body.len();
-        let mut timeout = alloc::vec::Vec::new();
-        if let Some(us) = left {
-            timeout.push(TIMEOUT_TAG);
-            varint::put(us, &mut timeout);
-        }
-        let (head, rest) = call.buf.split_at_checked(before).unwrap_or_default();
-        let (tail, copied) = rest.split_at_checked(after).unwrap_or_default();
-        let id = ((self.counter + 1) << 17) | (u64::from(slot) << 1) | side;
-        let whole = Whole {
-            frame_type: if call.one_way { FrameType::ONE_WAY } else { FrameType::REQUEST },
-            status: Status::OK,
-            id,
-            compressed: call.cold.as_ref().is_some_and(|cold| cold.compressed),
-            envelope: [head, &timeout, tail],
-            copied,
-            shared: &call.body,
-        };
-        let fits = left != Some(0) && payload <= max_message;
-        let Some(sent) = (if fits { whole.commit(out, room, most) } else { None }) else {
-            self.commit_nothing(slot, left == Some(0));
-            return true;
-        };
-        self.counter += 1;
-        call.id = id;
-        let (one_way, lane, all) = (call.one_way, call.lane, sent >= payload);
-        call.wire = if one_way { Wire::Sending } else { Wire::Sent };
-        let mut streams = false;
-        if let Some(cold) = &mut call.cold {
-            if let Some(sends) = cold.stream.as_mut().and_then(|stream| stream.sends.as_mut()) {
-                // What was handed over before check-in did not know the window.
-                sends.purse = super::credit::Purse::new(max_window);
-            }
-            streams = cold.stream.is_some();
-        }
-        if !all {
-            call.cold.get_or_insert_default().sent = Some(sent);
-            self.lanes.push(Sort::Other, lane, Waiting::Rest { slot, generation });
-        }
-        self.highest_out = id;
-        self.transmitted = id;
-        self.idle_since = now;
-        self.stats.frames_out += 1;
-        self.stats.calls_out += 1;
-        if !one_way {
-            self.calls.unanswered += 1;
-            self.calls.streams += u32::from(streams);
-        }
-        if all {
-            self.call_is_out(slot);
-        }
-        true
-    }
-
-    /// Commits the next frame of a call; `false` if it was given up.
-    fn commit_call_rest(&mut self, slot: u32, generation: u32, out: &mut Outbox) -> bool {
-        let room = self.room();
-        let stands = |call: &&mut super::calls::Call| call.generation == generation && call.wire != Wire::Off;
-        let Some(call) = self.calls.get(slot).filter(stands) else { return false };
-        let Some(sent) = call.cold.as_ref().and_then(|cold| cold.sent) else { return false };
-        let (id, lane, all) = (call.id, call.lane, call.body.len());
-        let sent = commit_rest(out, id, &call.body, sent, room);
-        self.stats.frames_out += 1;
-        self.idle_since = self.now;
-        if let Some(cold) = &mut call.cold {
-            cold.sent = (sent < all).then_some(sent);
-        }
-        if sent < all {
-            self.lanes.push(Sort::Other, lane, Waiting::Rest { slot, generation });
-        } else {
-            self.call_is_out(slot);
-        }
-        true
-    }
-
-    /// The last frame of a call is committed.
-    fn call_is_out(&mut self, slot: u32) {
-        self.calls.unqueue(slot);
-        let Some(call) = self.calls.get(slot) else { return };
-        if call.one_way {
-            call.wire = Wire::Off;
-            self.call_timers.remove(slot);
-            self.tell(slot, None);
-        } else if call.cold.is_some() {
-            let id = CallId { slot, generation: call.generation };
-            self.kick(Stream::Ours(id));
-        }
-    }
-
-    /// A call whose time is over, or that turned out too large for the peer, ends here instead of going out.
-    #[cold]
-    fn commit_nothing(&mut self, slot: u32, expired: bool) {
-        self.calls.unqueue(slot);
-        if let Some(call) = self.calls.get(slot) {
-            call.wire = Wire::Off;
-            debug_assert_ne!(call.owner, Owner::Gone, "who gives a queued call up takes it out of the queue");
-        }
-        self.call_timers.remove(slot);
-        let (status, message) = if expired {
-            (Status::TIMEOUT, "the deadline passed before the call could be sent")
-        } else {
-            (Status::LOCAL_LIMIT, "the call is larger than the peer reads")
-        };
-        self.tell(slot, Some(super::event::Failure::local(status, Ran::No, message)));
-    }
-
     /// The transport took octets.
     #[inline]
     pub(crate) fn handle_sent(&mut self, octets: usize) {
         let octets = self.live.sent(self.now, octets);
-        self.stats.octets_out = self.stats.octets_out.saturating_add(octets as u64);
+        self.stats.octets_out = self.stats.octets_out.wrapping_add(octets as u64);
         if self.phase == Phase::Lingering && octets > 0 {
             self.linger_on();
         }

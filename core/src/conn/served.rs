@@ -25,6 +25,8 @@ pub(crate) struct Cold {
     pub(crate) arriving: bool,
     /// Octets that are reserved for it and have not come.
     pub(crate) missing: usize,
+    /// What a one-way that waits holds of the backlog's octets.
+    pub(crate) weight: usize,
     pub(crate) key: Option<Arc<[u8]>>,
     pub(crate) stream: Option<Streaming>,
     /// The answer goes out behind the items.
@@ -41,6 +43,8 @@ pub(crate) struct Cold {
 
 pub(crate) struct Serving {
     pub(crate) generation: u32,
+    /// While the slot is free: the next free one.
+    next: u32,
     pub(crate) id: u64,
     /// The handler has started and not stopped.
     pub(crate) running: bool,
@@ -51,6 +55,9 @@ pub(crate) struct Serving {
     /// It was admitted, and counts against `max_concurrent`; a refusal does not.
     pub(crate) admitted: bool,
     pub(crate) one_way: bool,
+    /// A usual call that runs, and nothing has become of it so far: it is admitted, has no priority, and its answer is
+    /// due. Whoever looks at it in order to change it takes that back.
+    pub(crate) quick: bool,
     pub(crate) lane: u8,
     pub(crate) deadline: u64,
     /// Octets of the argument, charged to the memory of the connection.
@@ -78,12 +85,21 @@ impl Serving {
 /// Buffers up to this capacity stay with their slot for the next answer.
 const KEEP: usize = 1024;
 
-#[derive(Default)]
+impl Serving {
+    fn is_usual(&self) -> bool {
+        let open = self.running && self.admitted && !self.answered && !self.unwritten && !self.one_way;
+        open && self.lane == NORMAL && self.id != 0 && self.cold.is_none()
+    }
+}
+
+/// No slot.
+const NONE: u32 = u32::MAX;
+
 pub(crate) struct ServedCalls {
     slots: Vec<Serving>,
-    free: Vec<u32>,
-    /// The id in each slot; 0 if it is free or a one-way's.
-    ids: Vec<u64>,
+    /// The first free slot, which names the next one.
+    free: u32,
+    open: u32,
     /// Slots by the low bits of the id; a hint.
     index: Vec<u32>,
     /// REQUESTs that were admitted and hold their place.
@@ -98,15 +114,32 @@ pub(crate) struct ServedCalls {
     pub(crate) held: usize,
 }
 
+impl Default for ServedCalls {
+    fn default() -> Self {
+        Self {
+            slots: Vec::new(),
+            free: NONE,
+            open: 0,
+            index: Vec::new(),
+            admitted: 0,
+            requests: 0,
+            one_ways: 0,
+            streams: 0,
+            held: 0,
+        }
+    }
+}
+
 impl ServedCalls {
     /// How many are in the table.
     pub(crate) fn open(&self) -> usize {
-        self.slots.len() - self.free.len()
+        self.open as usize
     }
 
     /// A place for the one-way `id`, which does not run yet.
     pub(crate) fn admit_one_way(&mut self, id: u64) -> (u32, &mut Serving) {
-        let (slot, serving) = self.place(id);
+        let slot = self.free_slot();
+        let serving = self.place(slot, id);
         serving.one_way = true;
         serving.admitted = false;
         serving.running = false;
@@ -117,51 +150,57 @@ impl ServedCalls {
     /// A place for the REQUEST `id`; if it is admitted it runs.
     #[inline(always)]
     pub(crate) fn admit(&mut self, id: u64, admitted: bool) -> (u32, &mut Serving) {
-        let (slot, serving) = self.place(id);
-        serving.one_way = false;
-        serving.admitted = admitted;
-        serving.running = admitted;
-        serving.answered = false;
         self.requests += 1;
         self.admitted += u32::from(admitted);
-        if let Some(place) = self.ids.get_mut(slot as usize) {
-            *place = id;
-        }
+        let slot = self.free_slot();
         let hint = self.hint(id);
         if let Some(place) = self.index.get_mut(hint) {
             *place = slot;
         }
-        // As in `place`.
-        #[allow(clippy::indexing_slicing)]
-        let serving = &mut self.slots[slot as usize];
+        let serving = self.place(slot, id);
+        serving.one_way = false;
+        serving.admitted = admitted;
+        serving.running = admitted;
+        serving.answered = false;
         (slot, serving)
     }
 
+    /// The first free slot.
     #[inline(always)]
-    fn place(&mut self, id: u64) -> (u32, &mut Serving) {
-        let slot = match self.free.pop() {
-            Some(slot) => slot,
-            None => self.grow(),
-        };
-        // Just pushed, or it was in the list of free ones, which only `release` fills.
+    fn free_slot(&mut self) -> u32 {
+        if self.free == NONE {
+            self.grow();
+        }
+        self.free
+    }
+
+    /// Takes the first free slot.
+    #[inline(always)]
+    fn place(&mut self, slot: u32, id: u64) -> &mut Serving {
+        // It is in the list of free ones, which only slots of the table come into.
         #[allow(clippy::indexing_slicing)]
         let serving = &mut self.slots[slot as usize];
+        self.free = serving.next;
+        self.open = self.open.wrapping_add(1);
         serving.id = id;
         serving.lane = NORMAL;
         serving.deadline = NEVER;
-        (slot, serving)
+        serving
     }
 
     #[cold]
-    fn grow(&mut self) -> u32 {
+    fn grow(&mut self) {
+        self.free = u32::try_from(self.slots.len()).unwrap_or(NONE);
         self.slots.push(Serving {
             generation: 0,
+            next: NONE,
             id: 0,
             running: false,
             answered: true,
             unwritten: false,
             admitted: false,
             one_way: false,
+            quick: false,
             lane: NORMAL,
             deadline: NEVER,
             held: 0,
@@ -171,11 +210,9 @@ impl ServedCalls {
             body: Bytes::new(),
             cold: None,
         });
-        self.ids.push(0);
         if self.index.len() < self.slots.len() {
             self.index.resize((self.slots.len() * 2).next_power_of_two(), 0);
         }
-        u32::try_from(self.slots.len()).unwrap_or(u32::MAX).saturating_sub(1)
     }
 
     #[inline]
@@ -188,11 +225,12 @@ impl ServedCalls {
 
     /// The slot of the REQUEST with this id, if it is in the table.
     pub(crate) fn by_wire_id(&self, id: u64) -> Option<u32> {
+        let is = |serving: &Serving| serving.id == id && !serving.one_way;
         let hinted = self.index.get(self.hint(id)).copied()?;
-        if self.ids.get(hinted as usize) == Some(&id) {
+        if self.slots.get(hinted as usize).is_some_and(is) {
             return Some(hinted);
         }
-        let slot = self.ids.iter().position(|&open| open == id)?;
+        let slot = self.slots.iter().position(is)?;
         u32::try_from(slot).ok()
     }
 
@@ -204,23 +242,44 @@ impl ServedCalls {
 
     #[inline]
     pub(crate) fn get(&mut self, slot: u32) -> Option<&mut Serving> {
-        self.slots.get_mut(slot as usize)
+        let serving = self.slots.get_mut(slot as usize)?;
+        serving.quick = false;
+        Some(serving)
     }
 
     /// The call that the application names, while its handler runs.
     #[inline]
     pub(crate) fn find(&mut self, call: Served) -> Option<&mut Serving> {
-        self.slots
-            .get_mut(call.slot as usize)
-            .filter(|serving| serving.generation == call.generation && serving.running)
+        self.get(call.slot).filter(|serving| serving.generation == call.generation && serving.running)
+    }
+
+    /// A call that the application names is answered, and its handler has stopped, if nothing unusual has become of it:
+    /// its place is free now. Its id and its deadline.
+    #[inline(always)]
+    pub(crate) fn answered(&mut self, call: Served) -> Option<(u64, u64)> {
+        let serving = self.slots.get_mut(call.slot as usize)?;
+        if serving.generation != call.generation || !serving.quick {
+            return None;
+        }
+        debug_assert!(serving.is_usual());
+        serving.quick = false;
+        serving.running = false;
+        serving.answered = true;
+        serving.generation = serving.generation.wrapping_add(1);
+        serving.next = self.free;
+        self.free = call.slot;
+        // All of this was counted when it was admitted.
+        self.open = self.open.wrapping_sub(1);
+        self.requests = self.requests.wrapping_sub(1);
+        self.admitted = self.admitted.wrapping_sub(1);
+        self.held = self.held.wrapping_sub(core::mem::take(&mut serving.held) as usize);
+        Some((core::mem::take(&mut serving.id), serving.deadline))
     }
 
     /// The call with this name, whether it runs, waits, or is over but for its answer.
     #[inline]
     pub(crate) fn standing(&mut self, call: Served) -> Option<&mut Serving> {
-        self.slots
-            .get_mut(call.slot as usize)
-            .filter(|serving| serving.generation == call.generation && serving.id != 0)
+        self.get(call.slot).filter(|serving| serving.generation == call.generation && serving.id != 0)
     }
 
     /// A one-way starts.
@@ -243,9 +302,6 @@ impl ServedCalls {
             && !serving.is_pending()
         {
             serving.id = 0;
-            if let Some(place) = self.ids.get_mut(slot as usize) {
-                *place = 0;
-            }
             serving.generation = serving.generation.wrapping_add(1);
             self.held = self.held.saturating_sub(serving.held as usize);
             serving.held = 0;
@@ -261,7 +317,8 @@ impl ServedCalls {
             if serving.buf.capacity() > KEEP {
                 serving.buf = Vec::new();
             }
-            self.free.push(slot);
+            serving.next = core::mem::replace(&mut self.free, slot);
+            self.open = self.open.saturating_sub(1);
         }
     }
 

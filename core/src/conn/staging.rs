@@ -16,9 +16,14 @@ use crate::{
 
 /// Octets that may be on their way, here and in the outbox, before others have to wait their turn.
 pub(crate) const MOST: usize = 128 * 1024;
+/// The first size of the buffer: a few small frames.
+const LEAST: usize = 512;
 
 pub(crate) struct Staging {
+    /// The frames are its first `len` octets. What follows is left over from other turns, so that the next frame is
+    /// laid down with one look at the length of the buffer, which only grows.
     octets: Vec<u8>,
+    len: usize,
     /// How many frames, and how many of them are answers.
     pub(crate) frames: u32,
     pub(crate) answers: u32,
@@ -28,36 +33,55 @@ pub(crate) struct Staging {
 
 impl Default for Staging {
     fn default() -> Self {
-        Self { octets: Vec::new(), frames: 0, answers: 0, oldest: NEVER }
+        Self { octets: Vec::new(), len: 0, frames: 0, answers: 0, oldest: NEVER }
     }
 }
 
 impl Staging {
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.octets.is_empty()
+        self.len == 0
     }
 
     #[inline]
     pub(crate) fn len(&self) -> usize {
-        self.octets.len()
+        self.len
     }
 
     /// Lays down a frame: the first `len` octets of its head, which hold the header, and the rest of its body.
     #[inline(always)]
     pub(crate) fn push<const N: usize>(&mut self, head: &[u8; N], len: usize, rest: &[u8]) {
-        let start = self.octets.len();
-        // All of the head first, because its size is known when this is compiled, and then less of it.
-        self.octets.extend_from_slice(head);
-        self.octets.truncate(start + len);
-        self.octets.extend_from_slice(rest);
+        let most = self.len + N + rest.len();
+        if most > self.octets.len() {
+            self.grow(most);
+        }
+        let room = self.octets.get_mut(self.len..).unwrap_or_default();
+        // All of the head, because its size is known when this is compiled; what is too much of it is overwritten.
+        if let Some(place) = room.first_chunk_mut() {
+            *place = *head;
+        }
+        if let Some(place) = room.get_mut(len..).and_then(|room| room.get_mut(..rest.len())) {
+            place.copy_from_slice(rest);
+        }
+        self.len += len + rest.len();
         self.frames += 1;
+    }
+
+    #[cold]
+    fn grow(&mut self, most: usize) {
+        self.octets.resize(most.next_power_of_two().max(LEAST), 0);
+    }
+
+    /// Lays down a whole frame.
+    fn lay(&mut self, frame: &[u8]) {
+        self.push(&[], 0, frame);
     }
 
     /// Moves everything to the outbox; how many frames that were.
     #[inline]
     pub(crate) fn flush(&mut self, out: &mut Outbox) -> u32 {
-        out.append(&mut self.octets);
+        out.append(&mut self.octets, self.len);
+        self.len = 0;
         self.answers = 0;
         self.oldest = NEVER;
         core::mem::take(&mut self.frames)
@@ -67,12 +91,11 @@ impl Staging {
     #[cold]
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(&Header) -> bool, answer: impl Fn(&Header) -> bool) {
         let octets = core::mem::take(&mut self.octets);
-        (self.frames, self.answers) = (0, 0);
-        let mut rest = octets.as_slice();
+        let mut rest = octets.get(..self.len).unwrap_or_default();
+        (self.len, self.frames, self.answers) = (0, 0, 0);
         while let Some((header, frame, after)) = next_frame(rest) {
             if keep(&header) {
-                self.octets.extend_from_slice(frame);
-                self.frames += 1;
+                self.lay(frame);
                 self.answers += u32::from(answer(&header));
             }
             rest = after;
@@ -81,13 +104,14 @@ impl Staging {
 
     /// Everything that is staged, to be put back changed.
     pub(crate) fn take(&mut self) -> Vec<u8> {
-        core::mem::take(self).octets
+        let mut staged = core::mem::take(self);
+        staged.octets.truncate(staged.len);
+        staged.octets
     }
 
     /// Puts a frame back as it was.
     pub(crate) fn put_back(&mut self, header: &Header, frame: &[u8]) {
-        self.octets.extend_from_slice(frame);
-        self.frames += 1;
+        self.lay(frame);
         self.answers += u32::from(header.frame_type == FrameType::RESPONSE);
     }
 
@@ -97,7 +121,7 @@ impl Staging {
 
     /// Gives memory back when nothing is staged.
     pub(crate) fn shrink(&mut self) {
-        if self.octets.is_empty() {
+        if self.is_empty() {
             self.octets = Vec::new();
         }
     }

@@ -396,7 +396,8 @@ mod tests {
         assert_eq!(ran(Status::NOT_SENT), Ran::No);
         assert_eq!(ran(Status::CONNECTION_LOST), Ran::Maybe);
         assert_eq!(ran(Status::TIMEOUT), Ran::Maybe);
-        assert_eq!(ran(Status::LOST_REPLY), Ran::Yes);
+        assert_eq!(ran(Status::LOST_REPLY), Ran::Maybe);
+        assert_eq!(ran(Status::BAD_REPLY), Ran::Maybe);
         assert_eq!(Status::NO_ENDPOINT.retry(), Retry::Elsewhere);
         assert_eq!(Status::WRONG_SIGNATURE.retry(), Retry::Never);
         assert_eq!(Status::BAD_REPLY.retry(), Retry::IfIdempotent);

@@ -7,7 +7,7 @@ use tieline_core::{
     Instant,
     conn::{
         Body, CallHead, CallId, Closed, Config, ConfigBuilder, Connection, Disconnect, End, Event, Failure,
-        Incoming, MethodSpec, Outbox, Reply, Served, Side,
+        Incoming, MethodSpec, Outbox, Served, Side,
     },
     wire::{CheckIn, CheckInAck, FrameType, Method, Status},
 };
@@ -205,7 +205,7 @@ impl Raw {
     }
 
     pub fn reply(&mut self, to: Served, octets: &[u8]) {
-        self.conn.reply(self.at(), to, &Reply::ok(Body::Copy(octets))).unwrap();
+        self.conn.answer(self.at(), to, Body::Copy(octets)).unwrap();
     }
 
     /// Begins a call; what it is called by comes back with its outcome.
