@@ -78,7 +78,7 @@ impl Machine {
         }
         let plain = !streams && head.is_plain();
         let in_bounds = head.ordering_key.len() <= MAX_KEY && !(streams && one_way);
-        if !plain && !(in_bounds && metadata_in_bounds(head.metadata.iter().copied())) {
+        if !(plain || in_bounds && metadata_in_bounds(head.metadata.iter().copied())) {
             return Err(Rejection::BadHead);
         }
         let limits = &self.config.limits;

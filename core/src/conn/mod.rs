@@ -84,9 +84,17 @@ use crate::{
 /// [`next`](Self::next) says in O(1) which of these is worth doing. No order is required: any verb may be called at
 /// any time, and calling one too often does nothing.
 ///
+/// # Streams and large payloads
+///
+/// A call whose [`CallHead::kind`] streams is begun as any other. Its items go with [`send_item`](Self::send_item) and
+/// come with [`take_item`](Self::take_item), at both ends, from the moment at which the call has a name; the caller ends
+/// its own with [`end_items`](Self::end_items), who serves ends them with [`reply`](Self::reply). Taking an item is what
+/// lets the peer send more: an application that is slow holds its peer by credit, and never by not reading. Payloads of
+/// any size up to the peer's limits are cut into frames and put together here.
+///
 /// # Laws
 ///
-/// Each is a property test over random runs of two connections (`core/tests/laws.rs`). L11, about credit, comes with streams.
+/// Each is a property test over random runs of two connections (`core/tests/laws.rs`).
 ///
 /// * **L1** Each accepted call leaves exactly once: by [`Event::Done`], by the return of [`cancel`](Self::cancel), or by
 ///   [`into_unfinished`](Self::into_unfinished).
@@ -99,6 +107,8 @@ use crate::{
 /// * **L8** Memory stays within [`Limits`] whatever the peer does.
 /// * **L9** No input panics; time that runs backwards is clamped.
 /// * **L10** [`Ran::No`] means that no octet of that call ever left, or that the peer refused it unstarted.
+/// * **L11** Credit is conserved: what a sender of items may still spend, what its receiver owes it and what is on its
+///   way are together what was granted.
 /// * **L12** Reading never waits for writing, and what reading forces to be written is bounded.
 /// * **L13** The same configuration, seed and inputs give the same outputs, octet for octet.
 ///
