@@ -79,8 +79,9 @@ impl Services {
     /// use tieline::Services;
     ///
     /// let services = Services::new().server_stream("demo.Text/Words", |_cx, body, mut sink| async move {
-    ///     let words = body.split(u8::is_ascii_whitespace);
-    ///     sink.send_all(words.map(|word| body.slice_ref(word))).await?;
+    ///     for word in body.split(u8::is_ascii_whitespace) {
+    ///         sink.send(body.slice_ref(word)).await?;
+    ///     }
     ///     Ok("these were all")
     /// });
     /// # assert_eq!(services.names().count(), 1);

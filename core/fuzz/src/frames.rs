@@ -1,7 +1,7 @@
 //! Frames that a hostile peer would send: good ones, and headers around anything.
 
 use tieline_core::wire::{
-    CheckIn, CheckInAck, Envelope, Flags, Frame, FrameType, Header, Request, Response, Status,
+    CheckIn, CheckInAck, Envelope, Flags, Frame, FrameType, Header, Repeated, Request, Response, Status, varint,
 };
 
 /// The longest body that the targets read.
@@ -33,16 +33,56 @@ pub fn octets(frame_type: u8, flags: u8, status: u8, id: u64, body: &[u8]) -> Ve
     [&header.emit()[..], body].concat()
 }
 
-/// What a client says first.
-pub fn check_in(max_concurrent: u32, max_message: u32) -> Vec<u8> {
-    let said = CheckIn { identifier: "peer", max_concurrent, max_message, ..CheckIn::default() };
-    emit(FrameType::CHECK_IN, 0, Status::OK, Envelope::CheckIn(said), b"")
+/// What a hostile peer announces.
+#[derive(Clone, Copy)]
+pub struct Terms {
+    pub concurrent: u32,
+    pub message: u32,
+    pub streams: u32,
+    pub window: u32,
+    pub item: u32,
+    pub snappy: bool,
 }
 
-/// What a server answers.
-pub fn ack(max_concurrent: u32, max_message: u32) -> Vec<u8> {
-    let said = CheckInAck { identifier: "peer", max_concurrent, max_message, ..CheckInAck::default() };
+/// What it says first, as a client or as a server.
+pub fn hello(client: bool, terms: Terms) -> Vec<u8> {
+    let Terms { concurrent, message, streams, window, item, snappy } = terms;
+    let features = Repeated::from(if snappy { &[1u32][..] } else { &[] });
+    if client {
+        let said = CheckIn {
+            identifier: "peer",
+            features,
+            max_concurrent: concurrent,
+            max_message: message,
+            max_item: item,
+            max_streams: streams,
+            stream_window: window,
+            ..CheckIn::default()
+        };
+        return emit(FrameType::CHECK_IN, 0, Status::OK, Envelope::CheckIn(said), b"");
+    }
+    let said = CheckInAck {
+        identifier: "peer",
+        features,
+        max_concurrent: concurrent,
+        max_message: message,
+        max_item: item,
+        max_streams: streams,
+        stream_window: window,
+        ..CheckInAck::default()
+    };
     emit(FrameType::CHECK_IN_ACK, 0, Status::OK, Envelope::CheckInAck(said), b"")
+}
+
+/// A payload as a Snappy block of nothing but literals: good, and longer than what it says.
+pub fn literals(plain: &[u8]) -> Vec<u8> {
+    let mut block = Vec::new();
+    varint::put(plain.len() as u64, &mut block);
+    for piece in plain.chunks(60) {
+        block.push(u8::try_from(piece.len() - 1).expect("at most 60") << 2);
+        block.extend_from_slice(piece);
+    }
+    block
 }
 
 /// A call or a one-way of the method with this number.
@@ -72,15 +112,20 @@ impl Seen {
     }
 }
 
-/// Takes the whole frames off the front of what a connection wrote.
-pub fn take_frames(octets: &mut Vec<u8>) -> Vec<Seen> {
+/// Takes the whole frames off the front of `octets`, and says whether the rest may become one.
+pub fn take_frames(octets: &mut Vec<u8>) -> (Vec<Seen>, bool) {
     let mut seen = Vec::new();
     let mut at = 0;
-    while let Some((frame, used)) = Frame::parse(&octets[at..], MAX_BODY).expect("a connection writes frames")
-    {
-        seen.push(Seen { header: frame.header, octets: octets[at..at + used].to_vec() });
-        at += used;
-    }
+    let sound = loop {
+        match Frame::parse(&octets[at..], MAX_BODY) {
+            Ok(Some((frame, used))) => {
+                seen.push(Seen { header: frame.header, octets: octets[at..at + used].to_vec() });
+                at += used;
+            }
+            Ok(None) => break true,
+            Err(_) => break false,
+        }
+    };
     octets.drain(..at);
-    seen
+    (seen, sound)
 }

@@ -6,13 +6,15 @@
 
 use tieline_core::{
     conn::{End, Side},
-    wire::{FrameType, Status},
+    wire::{FrameType, Kind},
 };
 
 use super::{
-    frames,
+    assembly,
+    frames::Seen,
     input::Input,
     node::{MS, Node, cause},
+    stranger::Stranger,
     verbs,
 };
 
@@ -43,6 +45,12 @@ pub mod step {
     pub const TAKES: u8 = 10;
     pub const END: u8 = 11;
     pub const ABANDON: u8 = 12;
+    /// A good call that streams, a key or metadata and all.
+    pub const OPEN: u8 = 13;
+    /// A message in pieces, good or not.
+    pub const PIECES: u8 = 14;
+    /// What belongs to a stream, or the next of the pieces that were held back.
+    pub const STREAM: u8 = 15;
     pub const APPLICATION: u8 = 16;
 }
 
@@ -57,15 +65,13 @@ struct Player<'a> {
     node: Node,
     play: Play,
     input: Input<'a>,
+    peer: Stranger,
     /// What arrives at the end of the step.
     arriving: Vec<u8>,
     cut: usize,
     takes: bool,
-    next_id: u64,
-    /// REQUESTs that the peer has read and not answered.
-    due: Vec<u64>,
     events: Vec<String>,
-    output: Vec<Vec<u8>>,
+    output: Vec<Seen>,
     /// Whether something happened for which it may matter when output is committed.
     timely: bool,
     /// The transport has ended.
@@ -104,11 +110,10 @@ impl<'a> Player<'a> {
             node: Node::new(side, choice, input.octet(), false),
             play,
             input,
+            peer: Stranger::new(side),
             arriving: Vec::new(),
             cut: 1,
             takes: true,
-            next_id: if side == Side::Client { 2 } else { 1 },
-            due: Vec::new(),
             events: Vec::new(),
             output: Vec::new(),
             timely: choice & 1 != 0,
@@ -164,7 +169,7 @@ impl<'a> Player<'a> {
                 verbs::act(&mut self.node, verb - step::APPLICATION, &mut self.input);
             }
             octets => {
-                self.compose(octets);
+                self.peer.compose(octets, &mut self.input, &mut self.arriving);
                 if more && self.arriving.len() < 300_000 {
                     return;
                 }
@@ -172,82 +177,6 @@ impl<'a> Player<'a> {
         }
         self.arrive();
         self.settle();
-    }
-
-    /// Octets of the peer.
-    fn compose(&mut self, choice: u8) {
-        let input = &mut self.input;
-        let octets = match choice {
-            step::HELLO => {
-                let concurrent = input.pick([100, 1, 0, 3]);
-                let message = input.pick([0, 1_024, 65_536]);
-                match self.node.side {
-                    Side::Server => frames::check_in(concurrent, message),
-                    Side::Client => frames::ack(concurrent, message),
-                }
-            }
-            step::RAW => {
-                let len = input.small();
-                input.take(len).to_vec()
-            }
-            step::FRAME => {
-                let [frame_type, flags, status] = [input.octet(), input.octet(), input.octet()];
-                let (id, len) = (input.number(), input.small());
-                frames::octets(frame_type, flags, status, id.into(), input.take(len))
-            }
-            step::LARGE => {
-                let [frame_type, flags, status] = [input.octet(), input.octet(), input.octet()];
-                let (id, front, len) = (input.number(), input.small(), usize::from(input.number()));
-                let mut body = input.take(front % 32).to_vec();
-                body.resize(len.max(body.len()), 0);
-                frames::octets(frame_type, flags, status, id.into(), &body)
-            }
-            step::FLOOD => self.flood(),
-            step::CALL => {
-                let (head, len, fill) = (input.octet(), input.small(), input.octet());
-                let timeout = [None, Some(0), Some(50_000), Some(u64::MAX)][usize::from(head >> 2 & 3)];
-                let frame_type = if head & 16 == 0 { FrameType::REQUEST } else { FrameType::ONE_WAY };
-                let id = self.next_id;
-                self.next_id += 2;
-                frames::call(frame_type, id, (head & 3) as u32 ^ 1, timeout, &vec![fill; len])
-            }
-            step::ANSWER => {
-                let (which, status, len) = (input.small(), Status(input.octet()), input.small());
-                if self.due.is_empty() {
-                    return;
-                }
-                let id = self.due.swap_remove(which % self.due.len());
-                frames::response(id, status, &vec![1; len])
-            }
-            _ => return,
-        };
-        self.arriving.extend(octets);
-    }
-
-    fn flood(&mut self) -> Vec<u8> {
-        let (count, what) = (self.input.small(), self.input.octet());
-        let mut octets = Vec::new();
-        for number in 0..count {
-            let (frame_type, body): (_, &[u8]) = match what % 8 {
-                0 => (FrameType::REQUEST, &[2, 8, 1]),
-                1 => (FrameType::ONE_WAY, &[2, 8, 1]),
-                2 => (FrameType::CANCEL, b""),
-                3 => (FrameType::HEARTBEAT, b""),
-                4 => (FrameType::CONTINUATION, b""),
-                5 => (FrameType(0x80), &[0; 100]),
-                // A call, and its end at once.
-                6 if number % 2 == 0 => (FrameType::REQUEST, &[2, 8, 1]),
-                6 => (FrameType::CANCEL, b""),
-                // A call of which more would come.
-                _ => (FrameType::REQUEST, &[4, 8, 1, 120, 9]),
-            };
-            let begins = matches!(frame_type, FrameType::REQUEST | FrameType::ONE_WAY);
-            let id = if begins { self.next_id } else { self.next_id.saturating_sub(2) };
-            self.next_id = id + 2;
-            let flags = u8::from(what % 8 == 7);
-            octets.extend(frames::octets(frame_type.0, flags, 0, id, body));
-        }
-        octets
     }
 
     /// What the peer has said arrives, in as many pieces as the play has.
@@ -278,19 +207,31 @@ impl<'a> Player<'a> {
             self.events.push(words);
         }
         if self.node.running.len() > before {
-            let running = self.node.running.last().expect("one more than before");
-            let sum = running.payload.iter().fold(0u32, |sum, octet| sum + u32::from(*octet)) % 5;
-            let last = u8::try_from(before % 251).expect("below 251");
-            // Verbs pick a handler by its place; far behind, it is another one's turn, and that is as good.
-            let verb = [verbs::REPLY, verbs::PANICKED, verbs::ECHO, verbs::STOPPED].get(sum as usize);
-            if let Some(verb) = verb {
-                verbs::act(&mut self.node, *verb, &mut Input::new(&[last, 1, 15]));
-            }
+            self.on_request(before);
+        }
+        if let Some((stream, most)) = self.node.readable.take() {
+            self.node.take_some(stream, most);
         }
         if self.play == Play::Interleaved && self.takes {
             self.drain_output();
         }
         true
+    }
+
+    /// A handler starts: it sends a few items if it may, and answers at once, later, or not at all.
+    fn on_request(&mut self, before: usize) {
+        let running = self.node.running.last().expect("one more than before");
+        let (call, kind) = (running.call, running.kind);
+        let sum = running.payload.iter().fold(0u32, |sum, octet| sum + u32::from(*octet)) % 5;
+        let last = u8::try_from(before % 251).expect("below 251");
+        if matches!(kind, Kind::ServerStream | Kind::Bidi) {
+            self.node.send_back(call, sum as usize, &[7; 700][..sum as usize * 150]);
+        }
+        // Verbs pick a handler by its place; far behind, it is another one's turn, and that is as good.
+        let verb = [verbs::REPLY, verbs::PANICKED, verbs::ECHO, verbs::STOPPED].get(sum as usize);
+        if let Some(verb) = verb {
+            verbs::act(&mut self.node, *verb, &mut Input::new(&[last, 1, 15]));
+        }
     }
 
     /// All events, and then all output.
@@ -307,35 +248,46 @@ impl<'a> Player<'a> {
     fn drain_output(&mut self) {
         let before = self.node.frames.len();
         self.node.flush();
-        let forced = self.node.frames.len() - before;
+        // Items and the rest of large messages wait in their producers.
+        let small = |seen: &&Seen| {
+            !matches!(seen.header.frame_type, FrameType::STREAM_ITEM | FrameType::CONTINUATION)
+        };
+        let forced = self.node.frames[before..].iter().filter(small).count();
         let limits = &self.node.limits;
         let most =
-            5 * limits.max_concurrent as usize + 64 + limits.max_one_ways + 2 * limits.max_calls as usize;
+            5 * limits.max_concurrent as usize + 64 + limits.max_one_ways + 4 * limits.max_calls as usize;
         assert!(forced <= most, "L12: {forced} frames waited");
         self.look();
     }
 
     /// The peer reads.
     fn look(&mut self) {
-        let frames = &self.node.frames;
-        self.output.extend(frames.iter().map(|seen| seen.octets.clone()));
-        self.due.extend(self.node.requests());
+        for seen in self.node.frames.drain(..) {
+            self.peer.read(&seen);
+            self.output.push(seen);
+        }
+    }
+
+    fn counts(&self, seen: &Seen) -> bool {
+        !(self.ended && seen.header.frame_type == FrameType::CLOSE)
     }
 
     /// What was written. A CLOSE may quote as much as has come of what was wrong; and whether a transport that has
     /// ended is still told of a mistake that came before is no matter.
     fn written(&self) -> Vec<&[u8]> {
-        let is_close = |octets: &[u8]| octets[3] == FrameType::CLOSE.0;
-        let said = |octets| if is_close(octets) { &octets[..6] } else { octets };
-        let all = self.output.iter().map(Vec::as_slice);
-        all.filter(|octets| !(self.ended && is_close(octets))).map(said).collect()
+        let counts = self.output.iter().filter(|seen| self.counts(seen));
+        let said = counts.map(|seen| match seen.header.frame_type {
+            FrameType::CLOSE => &seen.octets[..6],
+            _ => &seen.octets[..],
+        });
+        said.collect()
     }
 
-    /// The same, but for what is gathered or overtakes.
+    /// The same, but for what is gathered or overtakes, and for how messages are cut.
     fn drained(&self) -> Vec<Vec<u8>> {
-        let is_ack = |octets: &&&[u8]| octets[3] == FrameType::HEARTBEAT_ACK.0;
-        let mut all: Vec<_> =
-            self.written().iter().filter(|octets| !is_ack(octets)).map(|octets| octets.to_vec()).collect();
+        let is_ack = |seen: &Seen| seen.header.frame_type == FrameType::HEARTBEAT_ACK;
+        let counts = self.output.iter().filter(|seen| self.counts(seen) && !is_ack(seen));
+        let mut all = assembly::told(counts);
         all.sort_unstable();
         all
     }

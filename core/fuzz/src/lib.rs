@@ -4,11 +4,14 @@
 //! | file | what |
 //! |---|---|
 //! | `parsers`, `canonical` | one target a parser, and a second opinion on what is canonical |
-//! | `hostile` | a connection as client or as server opposite octets that the input makes up |
+//! | `hostile`, `stranger` | a connection as client or as server opposite octets that the input makes up |
 //! | `operations`, `pair` | two connections: any verbs in any order; any line between them |
 //! | `node`, `verbs` | a connection whose application keeps account, its laws, and the table of its verbs |
+//! | `streams` | streams as the application of a node has to do with them |
 //! | `two` | two nodes, the line between them, and the account at the end |
-//! | `watch`, `frames` | an observer of what a connection writes; frames built by hand |
+//! | `watch`, `assembly`, `flows` | an observer of a line: frames, messages in pieces, streams and their credit |
+//! | `frames` | frames built by hand |
+//! | `snappy`, `heap` | Snappy blocks, against a second reader; the largest allocation |
 //! | `input` | the fuzzer's octets as a row of choices |
 #![allow(
     dead_code,
@@ -18,17 +21,24 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::missing_panics_doc,
-    clippy::must_use_candidate
+    clippy::must_use_candidate,
+    unsafe_code
 )]
 
+pub mod assembly;
 pub mod canonical;
+pub mod flows;
 pub mod frames;
+pub mod heap;
 pub mod hostile;
 pub mod input;
 pub mod node;
 pub mod operations;
 pub mod pair;
 pub mod parsers;
+pub mod snappy;
+pub mod stranger;
+pub mod streams;
 pub mod two;
 pub mod verbs;
 pub mod watch;
@@ -65,3 +75,6 @@ pub const CONNECTIONS: [Target; 4] = [
     ("pair", pair::pair),
     ("server", hostile::server),
 ];
+
+/// The target for compressed payloads.
+pub const SNAPPY: Target = ("snappy", snappy::snappy);

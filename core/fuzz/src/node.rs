@@ -1,21 +1,26 @@
 //! A connection, the buffer of its driver, and an application that keeps account of every call. After each verb it is
 //! asked whether the laws of [`Connection`] hold; what the verbs are is in `verbs`.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::{Buf, Bytes};
 use tieline_core::{
     Instant,
     conn::{
         CallId, Config, Connection, Disconnect, End, Event, Incoming, Limits, MethodSpec, Outbox, Served,
-        Side,
+        Side, Stream,
     },
-    wire::{Class, FrameType, Ran, Status},
+    wire::{Class, Kind, Ran, Status},
 };
 
 use super::{
     frames::Seen,
     input::Input,
+    streams::{Talk, sum},
     watch::{Watch, number_in},
 };
 
@@ -28,6 +33,10 @@ pub const START: u64 = 1_000_000 * MS;
 /// The methods that nodes serve: the second one not always.
 pub const METHODS: [&str; 3] = ["t.S/Echo", "t.S/Other", "t.S/None"];
 
+/// Those that stream, by their kind.
+pub const STREAMS: [(&str, Kind); 3] =
+    [("t.S/Down", Kind::ServerStream), ("t.S/Up", Kind::ClientStream), ("t.S/Both", Kind::Bidi)];
+
 /// A call of this node and what became of it.
 #[derive(Default)]
 pub struct Call {
@@ -37,6 +46,21 @@ pub struct Call {
     pub committed: bool,
     /// Its one outcome.
     pub outcome: Option<(Status, Ran)>,
+    pub kind: Kind,
+    /// What was granted before it was on the wire.
+    pub early: u32,
+    /// The argument, and the good answer, as a number.
+    pub argument: u64,
+    pub answer: Option<u64>,
+    pub talk: Talk,
+}
+
+/// A call of the peer, by the number in its payload, also after it is over.
+#[derive(Default)]
+pub struct Heard {
+    pub argument: u64,
+    pub answer: Option<u64>,
+    pub talk: Talk,
 }
 
 /// A call of the peer that holds its place.
@@ -45,6 +69,11 @@ pub struct Running {
     pub payload: Bytes,
     pub one_way: bool,
     pub cancelled: bool,
+    pub kind: Kind,
+    pub key: Vec<u8>,
+    /// The number in its payload; 0 if there is none.
+    pub number: u32,
+    pub talk: Talk,
 }
 
 /// A connection and who uses it.
@@ -70,6 +99,11 @@ pub struct Node {
     /// Numbers of the peer's calls whose handler started, and of those that were refused instead.
     pub heard: Vec<u32>,
     pub refused: BTreeSet<u32>,
+    pub served: BTreeMap<u32, Heard>,
+    /// The highest id of a call that started, by ordering key.
+    turns: BTreeMap<Vec<u8>, u64>,
+    /// What was just told to be readable, and how much of it would be taken.
+    pub readable: Option<(Stream, usize)>,
     pub ready: bool,
     pub probing: bool,
     pub undecided: bool,
@@ -98,18 +132,39 @@ pub fn config(name: &str, choice: u8) -> Arc<Config> {
         limits.max_one_way_octets = 1_000;
         limits.max_learned = 2;
         limits.max_learned_octets = 64;
+        limits.max_item = 512;
+        limits.max_streams = 1;
+        limits.stream_window = 600;
+        limits.max_queued_items = 1_000;
+    } else if choice & 64 != 0 {
+        limits.max_item = 5_000;
+        limits.stream_window = 700;
+        limits.max_queued_items = 1_500;
+    }
+    if choice & 129 == 128 {
+        limits.max_frame = 16 << 10;
+        limits.max_message = 100_000;
+        limits.max_item = limits.max_item.min(40_000);
+        limits.memory = 150_000;
+        limits.max_queued = 200_000;
+        limits.max_one_way_octets = 120_000;
     }
     let beat = if choice & 2 == 0 { 1_000 } else { 200 };
     let mut config = Config::builder(name)
         .limits(limits)
         .heartbeat_interval(Duration::from_millis(beat))
         .verify(choice & 4 != 0)
+        .compress(choice & 32 != 0)
+        .compress_from(64)
         .method(MethodSpec::unary(METHODS[0]));
     if choice & 8 != 0 {
         config = config.idle_timeout(Duration::from_millis(500));
     }
     if choice & 16 != 0 {
         config = config.method(MethodSpec::unary(METHODS[1]).codecs(&[0, 2]).fingerprint(7));
+    }
+    for (name, kind) in STREAMS {
+        config = config.method(MethodSpec::new(name, kind));
     }
     config.build().expect("a good configuration")
 }
@@ -126,7 +181,7 @@ impl Node {
             slip: 0,
             outbox: Outbox::with_mark(mark),
             mark,
-            watch: Watch::new(side, trusted),
+            watch: Watch::new(side, trusted, config.limits()),
             calls: Vec::new(),
             open: Vec::new(),
             past_call: None,
@@ -134,6 +189,9 @@ impl Node {
             past_served: None,
             heard: Vec::new(),
             refused: BTreeSet::new(),
+            served: BTreeMap::new(),
+            turns: BTreeMap::new(),
+            readable: None,
             ready: false,
             probing: false,
             undecided: false,
@@ -189,6 +247,7 @@ impl Node {
             let next = self.conn.next();
             assert!(!next.event || next.write, "next() says event, and there is none");
             assert!(next.read || next.end == End::Close, "L12: reading waits for writing");
+            self.all_told();
             self.laws();
             return None;
         };
@@ -217,9 +276,17 @@ impl Node {
                 running.expect("only who runs is cancelled").cancelled = true;
                 format!("Cancelled {why:?}")
             }
-            Event::Done { user, outcome, .. } => {
+            Event::Done { user, outcome, rest } => {
+                for item in rest {
+                    self.note_taken(true, user, &item);
+                    self.calls[user as usize].talk.taken.push(sum(&item));
+                }
                 let (status, ran) = match &outcome {
-                    Ok(_) => (Status::OK, Ran::Yes),
+                    Ok(answer) => {
+                        let call = &mut self.calls[user as usize];
+                        call.answer = (!call.one_way).then(|| sum(&answer.payload));
+                        (Status::OK, Ran::Yes)
+                    }
                     Err(failure) => (failure.status(), failure.ran()),
                 };
                 self.ended(user, status, ran);
@@ -241,6 +308,8 @@ impl Node {
                 self.closed = Some(closed.status);
                 format!("Closed {:?} {}", closed.by, closed.status)
             }
+            Event::Readable(stream) => self.on_readable(stream),
+            Event::Writable(stream) => self.on_writable(stream),
             // `Room`, and what later versions tell.
             other => format!("{other:?}"),
         }
@@ -252,12 +321,31 @@ impl Node {
         assert!(incoming.payload.len() <= limits.max_message as usize, "larger than was announced");
         assert!(self.running.iter().all(|running| running.call != incoming.call), "a name that is in use");
         assert!(incoming.call.slot() < self.most_served(), "L8: slots are dense");
-        self.heard.extend(number_in(&incoming.payload));
-        let Incoming { call, payload, one_way, .. } = incoming;
-        self.running.push(Running { call, payload, one_way, cancelled: false });
+        let number = number_in(&incoming.payload);
+        self.heard.extend(number);
+        let number = number.unwrap_or(0);
+        let key = incoming.ordering_key().to_vec();
+        self.take_turn(&key, number);
+        let heard = Heard { argument: sum(&incoming.payload), ..Heard::default() };
+        self.served.insert(number, heard);
+        let Incoming { call, payload, one_way, kind, .. } = incoming;
+        self.running.push(Running { call, payload, one_way, cancelled: false, kind, key, number, talk: Talk::default() });
         let held: usize = self.running.iter().map(|running| running.payload.len()).sum();
         assert!(held <= self.limits.memory, "L8: {held} octets are served");
         words
+    }
+
+    /// Calls with one key run one after the other, in the order of their ids.
+    fn take_turn(&mut self, key: &[u8], number: u32) {
+        if key.is_empty() {
+            return;
+        }
+        let over = self.closed.is_some() || self.watch.over || self.conn.next().end != End::Open;
+        assert!(over || self.running.iter().all(|other| other.key != key), "two calls with one key run at once");
+        if let Some(id) = self.watch.flows.id(false, number).filter(|_| self.watch.is_trusting()) {
+            let last = self.turns.insert(key.to_vec(), id);
+            assert!(last.is_none_or(|last| last < id), "calls with one key in another order");
+        }
     }
 
     fn most_served(&self) -> usize {
@@ -269,6 +357,9 @@ impl Node {
         let place = self.open.iter().position(|(_, open)| *open == user);
         let place = place.unwrap_or_else(|| panic!("L1: call {user} ended twice, or was never accepted"));
         self.past_call = Some(self.open.swap_remove(place).0);
+        if let Some((_, flow)) = self.watch.flows.by_number(true, user) {
+            flow.over = true;
+        }
         let call = &mut self.calls[user as usize];
         assert!(call.outcome.replace((status, ran)).is_none(), "L1: call {user} ended twice");
         let left =
@@ -284,7 +375,8 @@ impl Node {
         assert!(said || !any, "output that next() did not announce");
         assert_eq!(any, self.outbox.remaining() > before);
         assert!(any || !(said && room) || !self.conn.next().write, "next() says write, and there is nothing");
-        assert!(self.outbox.remaining() < self.mark + 3 * 70_000, "L8: an outbox is bounded");
+        let most = self.mark + self.watch.max_frame() + 140_000;
+        assert!(self.outbox.remaining() < most, "L8: an outbox is bounded");
         let octets: Vec<u8> = self.outbox.chunks().flatten().copied().skip(before).collect();
         self.note(&octets);
         let (frames, calls) = self.watch.committed(&octets);
@@ -294,6 +386,11 @@ impl Node {
             let call = &mut self.calls[number];
             assert!(call.outcome.is_none(), "L10: call {number} is over, and leaves");
             assert!(!std::mem::replace(&mut call.committed, true), "call {number} left twice");
+        }
+        self.grant_early();
+        let next = self.conn.next();
+        if !next.write && !next.event && next.end == End::Open {
+            self.at_rest();
         }
         self.laws();
         any
@@ -337,12 +434,22 @@ impl Node {
         self.laws();
     }
 
+    /// Whoever ran has stopped, or is dropped with the connection.
+    pub fn stopped(&mut self, running: Running) {
+        if let Some(heard) = self.served.get_mut(&running.number) {
+            heard.talk = running.talk;
+        }
+    }
+
     /// The application drops the connection; what is known about each call that is left.
     pub fn abandon(&mut self) {
         let none = Config::builder("none").build().expect("a good configuration");
         let none = Connection::new(none, self.side, 0, Instant::from_nanos(START));
         for (user, ran) in std::mem::replace(&mut self.conn, none).into_unfinished() {
             self.ended(user, Status::CONNECTION_LOST, ran);
+        }
+        for running in std::mem::take(&mut self.running) {
+            self.stopped(running);
         }
         assert!(self.open.is_empty(), "L1: into_unfinished accounts for everything: {:?}", self.open);
         self.gone = true;
@@ -378,14 +485,6 @@ impl Node {
         assert!(theirs >= self.running.len(), "whoever runs holds a place");
     }
 
-    /// REQUESTs among the frames that were committed since this was last asked.
-    pub fn requests(&mut self) -> Vec<u64> {
-        let frames = self.frames.drain(..);
-        frames
-            .filter(|seen| seen.header.frame_type == FrameType::REQUEST)
-            .map(|seen| seen.header.id)
-            .collect()
-    }
 }
 
 /// The two ways in which a transport ends.

@@ -7,7 +7,7 @@ use tieline_core::{
 
 use super::{
     input::Input,
-    node::{MS, Node},
+    node::{Call, Heard, MS, Node},
     verbs,
 };
 
@@ -158,6 +158,7 @@ impl Two {
             if node.undecided {
                 verbs::act(node, verbs::ACCEPT, &mut Input::new(&[]));
             }
+            node.finish_streams();
             while !node.running.is_empty() {
                 verbs::act(node, verbs::ECHO, &mut Input::new(&[]));
             }
@@ -224,6 +225,26 @@ impl Two {
         self.nodes[0].trace ^ self.nodes[1].trace.rotate_left(1)
     }
 
+    /// What one end has taken is what the other has sent: whole, once, in order; all of it if the call went well.
+    fn same(&self, who: usize, call: &Call, heard: Option<&Heard>) {
+        let Some(heard) = heard else {
+            assert!(call.talk.taken.is_empty() && call.answer.is_none(), "an answer of nobody");
+            return;
+        };
+        assert_eq!(call.argument, heard.argument, "another argument arrived than {who} sent");
+        let (up, down) = ((&call.talk, &heard.talk), (&heard.talk, &call.talk));
+        for (from, to) in [up, down] {
+            assert!(from.sent.starts_with(&to.taken), "items come whole, once, and in their order");
+        }
+        if heard.talk.saw_end {
+            assert!(call.talk.ended && call.talk.sent == heard.talk.taken, "an end before the last item");
+        }
+        if call.answer.is_some() {
+            assert_eq!(call.answer, heard.answer, "another answer arrived than was given");
+            assert_eq!(heard.talk.sent, call.talk.taken, "a good answer without all of its items");
+        }
+    }
+
     /// L1 and L10: each call has one outcome, and what is said to have run or not is true.
     fn account(&self, who: usize) {
         let [ours, theirs] = [&self.nodes[who], &self.nodes[1 - who]];
@@ -233,6 +254,7 @@ impl Two {
             };
             let seen = theirs.heard.iter().filter(|heard| **heard == number).count();
             assert!(seen <= 1, "call {number} of {who} ran twice");
+            self.same(who, call, theirs.served.get(&number));
             let ended = "of a call that";
             match ran {
                 Ran::No => {

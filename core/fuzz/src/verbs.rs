@@ -15,6 +15,7 @@ use tieline_core::{
 use super::{
     input::Input,
     node::{Call, METHODS, MS, Node},
+    streams::{self, sum},
     watch::CALLBACK,
 };
 
@@ -22,7 +23,7 @@ type Verb = fn(&mut Node, &mut Input<'_>);
 
 const VERBS: &[Verb] = &[
     call, one_way, cancel, reply, refuse, panicked, stopped, drain, close, probe, accept, turn_away, slip,
-    again, small_call, echo,
+    again, small_call, echo, stream, special, item, item_back, end_items, take, take_back, grant,
 ];
 
 /// The places in the table of those that the targets use of their own accord.
@@ -94,7 +95,7 @@ fn begin(node: &mut Node, input: &mut Input<'_>, one_way: bool) {
     } else {
         node.conn.call(at, &head, body, user)
     };
-    let mut record = Call { one_way, ..Call::default() };
+    let mut record = Call { one_way, argument: sum(&payload), ..Call::default() };
     match begun {
         Ok(id) => node.open.push((id, user)),
         Err(rejected) => {
@@ -143,9 +144,14 @@ fn end(
     let running = node.running.swap_remove(choice % node.running.len());
     let at = node.at();
     let done = how(node, input, at, &running);
+    // Nothing more of its stream is sent or taken.
+    if let Some((_, flow)) = node.watch.flows.by_number(false, running.number) {
+        flow.answered();
+    }
     assert!(!running.cancelled || running.one_way || done.is_err(), "what was cancelled has been answered");
     assert_ne!(done, Err(ReplyError::Unknown), "whoever runs is known");
     node.past_served = Some(running.call);
+    node.stopped(running);
 }
 
 fn reply(node: &mut Node, input: &mut Input<'_>) {
@@ -160,6 +166,7 @@ fn reply(node: &mut Node, input: &mut Input<'_>) {
         reply.metadata = &metadata[..usize::from(choice >> 4 & 3).min(2)];
         reply.code = u32::from(choice >> 6);
         reply.retry_after = (choice & 0x80 != 0).then_some(Duration::from_millis(5));
+        streams::answered(node, running.number, &octets, status);
         node.conn.reply(at, running.call, &reply)
     });
 }
@@ -167,6 +174,7 @@ fn reply(node: &mut Node, input: &mut Input<'_>) {
 /// The usual answer goes the straight way, or is shared if it is large.
 fn echo(node: &mut Node, input: &mut Input<'_>) {
     end(node, input, |node, _, at, running| {
+        streams::answered(node, running.number, &running.payload, Status::OK);
         node.conn.reply(at, running.call, &Reply::ok(Body::Share(running.payload.clone())))
     });
 }
@@ -233,4 +241,37 @@ fn turn_away(node: &mut Node, input: &mut Input<'_>) {
 /// L9: the next verb is told an earlier time.
 fn slip(node: &mut Node, input: &mut Input<'_>) {
     node.slip = u64::from(input.octet()) * 100 * MS;
+}
+
+fn stream(node: &mut Node, input: &mut Input<'_>) {
+    streams::begin(node, input, true);
+}
+
+/// A call with a key, or a large one, or one that is worth compressing.
+fn special(node: &mut Node, input: &mut Input<'_>) {
+    streams::begin(node, input, false);
+}
+
+fn item(node: &mut Node, input: &mut Input<'_>) {
+    streams::items(node, input, true);
+}
+
+fn item_back(node: &mut Node, input: &mut Input<'_>) {
+    streams::items(node, input, false);
+}
+
+fn end_items(node: &mut Node, input: &mut Input<'_>) {
+    streams::end_items(node, input);
+}
+
+fn take(node: &mut Node, input: &mut Input<'_>) {
+    streams::take(node, input, true);
+}
+
+fn take_back(node: &mut Node, input: &mut Input<'_>) {
+    streams::take(node, input, false);
+}
+
+fn grant(node: &mut Node, input: &mut Input<'_>) {
+    streams::grant(node, input);
 }

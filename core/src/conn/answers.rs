@@ -33,7 +33,7 @@ impl Machine {
         if cold {
             // What is still being sent of the call is of no use.
             let stream = Stream::Ours(CallId { slot, generation: call_generation(self, slot) });
-            self.stop_argument(slot, stream);
+            self.stop_argument(header.id, slot, stream);
         }
         if header.flags != Flags::NONE {
             return self.long_response(header, slot, owner);
@@ -49,7 +49,8 @@ impl Machine {
     }
 
     /// The RESPONSE has come: sends nothing more of the call.
-    fn stop_argument(&mut self, slot: u32, stream: Stream) {
+    fn stop_argument(&mut self, id: u64, slot: u32, stream: Stream) {
+        self.unstage_items(id, stream);
         self.drop_items(stream);
         self.abandon_call(slot);
     }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::{
     calls::{Cold, Owner, Wire},
+    config::MOST_CREDIT,
     event::{Body, CallHead, CallId, Failure, Rejection, Stream},
     fragments::SHORT_ENVELOPE,
     lanes::{Sort, Waiting, lane},
@@ -116,9 +117,10 @@ impl Machine {
             }
             _ => None,
         };
+        let credit = head.credit.filter(|_| streams).map(|credit| credit.min(MOST_CREDIT));
         let (own_window, peer_window) = (self.config.limits.stream_window, self.peer_window);
         let cold = (streams || packed.is_some()).then(|| {
-            let credit = head.credit.unwrap_or(own_window);
+            let credit = credit.unwrap_or(own_window);
             alloc::boxed::Box::new(Cold {
                 compressed: packed.is_some(),
                 compress: (streams && asked).then(|| Arc::from(head.method)),
@@ -157,7 +159,7 @@ impl Machine {
                 metadata: Repeated::from(head.metadata),
                 codec: head.codec,
                 kind: head.kind.to_wire(),
-                credit: head.credit.filter(|_| streams),
+                credit,
                 trace: head.trace,
                 ..Request::default()
             };
@@ -277,13 +279,17 @@ impl Machine {
         if plain {
             return;
         }
-        // Items that are staged have not left yet, and no item follows a CANCEL.
-        if !self.staging.is_empty() {
+        self.unstage_items(id, stream);
+        self.drop_items(stream);
+        self.abandon_call(slot);
+    }
+
+    /// Takes back the items of a call that are staged: they have not left yet, and none follows a CANCEL or a RESPONSE.
+    pub(super) fn unstage_items(&mut self, id: u64, stream: Stream) {
+        if !self.staging.is_empty() && self.sends(stream).is_some() {
             let answer = |header: &Header| header.frame_type == FrameType::RESPONSE;
             self.staging.retain(|header| header.id != id, answer);
         }
-        self.drop_items(stream);
-        self.abandon_call(slot);
     }
 
     /// Abandons the argument of a call if it is half sent; a one-way is over then.

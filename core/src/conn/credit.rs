@@ -174,6 +174,11 @@ mod tests {
         assert_eq!(till.pay(), 10);
         till.grant(100);
         assert_eq!(till.pay(), 0);
+        assert!(till.charge(744));
+        till.grant(100);
+        assert_eq!(till.pay(), 0, "what came will be returned");
+        till.taken(744);
+        assert_eq!((till.pay(), till.credit), (1000, MOST_CREDIT.into()));
     }
 
     #[test]

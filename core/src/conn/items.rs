@@ -190,10 +190,14 @@ impl Machine {
 
     /// Puts a stream into the lanes if a frame of it could be committed.
     pub(super) fn kick(&mut self, stream: Stream) {
+        self.line_up(stream, Sort::Other);
+    }
+
+    fn line_up(&mut self, stream: Stream, sort: Sort) {
         let Some((_, lane)) = self.on_the_wire(stream) else { return };
         if let Some(sends) = self.sends(stream).filter(|sends| sends.is_ready() && !sends.in_lane) {
             sends.in_lane = true;
-            self.lanes.push(Sort::Other, lane, Waiting::Items(stream));
+            self.lanes.push(sort, lane, Waiting::Items(stream));
         }
     }
 
@@ -246,7 +250,7 @@ impl Machine {
             sends.wants_room = false;
             self.tidings.push_back(Tiding::Writable(stream));
         }
-        self.kick(stream);
+        self.line_up(stream, Sort::Rest);
         if let Stream::Theirs(call) = stream {
             self.answer_behind_items(call);
         }

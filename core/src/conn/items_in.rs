@@ -6,7 +6,7 @@ use super::{
     assembly::{Arriving, Message, lost_reply},
     budget::cost,
     credit::ITEM,
-    event::{CallId, Cancel, Failure, Served, Stream},
+    event::{CallId, Failure, Served, Stream},
     gain::{Declared, declared},
     input::Flow,
     machine::Machine,
@@ -192,9 +192,7 @@ impl Machine {
     /// An item that cannot be used ends its call: at the callee the handler is cancelled, at the caller it is told.
     pub(super) fn broken_item(&mut self, stream: Stream, too_large: bool, why: &'static str) {
         match stream {
-            Stream::Theirs(call) => {
-                self.cut_short(call.slot, Cancel::BrokenItem, Status::INTERRUPTED, why);
-            }
+            Stream::Theirs(call) => self.interrupt_for_item(call, why),
             Stream::Ours(id) => {
                 let status = if too_large { Status::LOCAL_LIMIT } else { Status::BAD_REPLY };
                 self.give_up(id.slot);
@@ -222,9 +220,7 @@ impl Machine {
 
     fn item_lost(&mut self, stream: Stream, why: &'static str) {
         match stream {
-            Stream::Theirs(call) => {
-                self.cut_short(call.slot, Cancel::BrokenItem, Status::INTERRUPTED, why);
-            }
+            Stream::Theirs(call) => self.interrupt_for_item(call, why),
             // The RESPONSE decides; only a good one cannot be believed.
             Stream::Ours(id) => {
                 self.give_up(id.slot);

@@ -37,36 +37,19 @@ fn timeout_field(us: u64) -> ([u8; TIMEOUT_LEN], usize) {
 }
 
 impl Machine {
-    /// Answers, one-ways and items take turns with REQUESTs, priority by priority.
+    /// Commits frame by frame, each of whoever's turn it is.
     #[inline]
     pub(super) fn commit_data(&mut self, out: &mut Outbox) {
         let requests = self.phase == Phase::Ready;
-        let mut lane = 0;
         // What is staged came first.
-        while self.staging.is_empty() && out.has_room() {
+        while self.staging.is_empty() && out.has_room() && !self.lanes.is_empty() {
             let window = if requests { self.window() } else { Window::SHUT };
-            if !self.lanes.any(window) {
-                break;
-            }
-            let other = self.commit_next(Sort::Other, lane, out);
-            let open = |machine: &Self| if requests { machine.window() } else { Window::SHUT };
-            let window = open(self);
-            let stream = window.requests && window.streams && self.commit_next(Sort::Stream, lane, out);
-            let request = open(self).requests && self.commit_next(Sort::Request, lane, out);
-            if !other && !stream && !request {
-                lane = (lane + 1) % 3;
+            let Some((sort, lane)) = self.lanes.turn(window) else { break };
+            let Some(waiting) = self.lanes.pop(sort, lane) else { break };
+            if !self.commit_one(waiting, out) {
+                self.lanes.found_withdrawn(sort, lane);
             }
         }
-    }
-
-    /// Commits the next of a queue; whether there was one.
-    #[inline]
-    fn commit_next(&mut self, sort: Sort, lane: u8, out: &mut Outbox) -> bool {
-        let Some(waiting) = self.lanes.pop(sort, lane) else { return false };
-        if !self.commit_one(waiting, out) {
-            self.lanes.found_withdrawn(sort, lane);
-        }
-        true
     }
 
     /// Commits a frame of whoever waits; `false` if it was withdrawn.
@@ -110,13 +93,14 @@ impl Machine {
         self.stats.frames_out += 1;
         if sent < payload {
             serving.cold().sent = Some(sent);
-            self.lanes.push(Sort::Other, lane, Waiting::Answer(to));
+            self.lanes.push(Sort::Rest, lane, Waiting::Answer(to));
             return true;
         }
         serving.unwritten = false;
         serving.body = Bytes::new();
         self.served_timers.remove(to.slot);
         self.served.release(to.slot);
+        self.trim();
         true
     }
 
@@ -170,7 +154,7 @@ impl Machine {
         }
         if !all {
             call.cold.get_or_insert_default().sent = Some(sent);
-            self.lanes.push(Sort::Other, lane, Waiting::Rest { slot, generation });
+            self.lanes.push(Sort::Rest, lane, Waiting::Rest { slot, generation });
         }
         self.highest_out = id;
         self.transmitted = id;
@@ -201,7 +185,7 @@ impl Machine {
             cold.sent = (sent < all).then_some(sent);
         }
         if sent < all {
-            self.lanes.push(Sort::Other, lane, Waiting::Rest { slot, generation });
+            self.lanes.push(Sort::Rest, lane, Waiting::Rest { slot, generation });
         } else {
             self.call_is_out(slot);
         }

@@ -151,6 +151,7 @@ impl Machine {
         }
         self.answer(call.slot, reply, status);
         self.keep_deadline(call);
+        self.trim();
         Ok(())
     }
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `frames` | building frames, and frames as they were seen |
 //! | `raw` | one connection opposite a peer that is written by hand, octet by octet |
+//! | `streams` | building fragments and streams, and following the messages that a connection writes |
 //! | `random` | a seed's numbers |
 //! | `tally` | faults that were injected and checks that were executed, by name |
 //! | `pipe` | one direction of a simulated transport |
@@ -34,6 +35,7 @@ pub mod pipe;
 pub mod random;
 pub mod raw;
 pub mod replay;
+pub mod streams;
 pub mod tally;
 pub mod tap;
 pub mod world;

@@ -146,7 +146,13 @@ impl Pair {
         self.until(heal_at);
         self.heal();
         // Whatever is open has time for its longest handler, for the drain's grace and for all time-outs.
-        self.until(heal_at + 60 * SECOND);
+        let mut end = heal_at + 60 * SECOND;
+        self.until(end);
+        // On a slow line with much on it that takes longer, but not for ever.
+        while end < heal_at + 600 * SECOND && self.nodes.iter().any(|node| !node.gone && !node.is_idle()) {
+            end += 60 * SECOND;
+            self.until(end);
+        }
         let [client, server] = &self.nodes;
         if !client.gone && !server.gone && client.ready && server.ready {
             for node in &self.nodes {
@@ -164,7 +170,7 @@ impl Pair {
             let last = self.world.random.below(2);
             let at = Instant::from_nanos(self.world.now);
             self.nodes[last].conn.close(at, Status::NORMAL, "done");
-            self.until(heal_at + 70 * SECOND);
+            self.until(end + 10 * SECOND);
         }
         for node in &self.nodes {
             assert!(node.gone, "one end is gone, the other is not: {:?}", node.conn);

@@ -1,0 +1,104 @@
+//! What the fuzz targets of connections found, each as small as it goes.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation)]
+
+mod support;
+
+use support::{
+    frames::{self, Seen, outline},
+    raw::{Raw, config},
+};
+use tieline_core::{
+    conn::{Body, CallHead, CallId, Event, Side},
+    wire::{CheckInAck, Credit, Envelope, FrameType, Kind, Status},
+};
+
+/// A peer that serves streams, and lets no more than `window` octets of items come.
+fn peer(window: u32) -> CheckInAck<'static> {
+    CheckInAck {
+        identifier: "peer",
+        max_concurrent: 100,
+        max_streams: 100,
+        stream_window: window,
+        ..CheckInAck::default()
+    }
+}
+
+fn stream(raw: &mut Raw, kind: Kind, credit: Option<u32>) -> CallId {
+    let mut head = CallHead::new("t.S/Stream");
+    head.kind = kind;
+    head.credit = credit;
+    raw.conn.call(raw.at(), &head, Body::Copy(b""), 1).unwrap()
+}
+
+fn types(frames: &[Seen]) -> Vec<FrameType> {
+    frames.iter().map(Seen::frame_type).collect()
+}
+
+/// A call that begins with no credit lives on what is granted, and nothing is more natural than to grant it at once.
+#[test]
+fn what_is_granted_before_the_call_is_out_is_credit_all_the_same() {
+    let mut client = Raw::client_for(config(), peer(1_000));
+    let call = stream(&mut client, Kind::ServerStream, Some(0));
+    client.conn.grant(client.at(), call, 5_000);
+    let frames = client.frames();
+    assert_eq!(types(&frames), [FrameType::REQUEST, FrameType::CREDIT]);
+    assert_eq!(frames[1].frame().envelope, Envelope::Credit(Credit { octets: 5_000 }));
+    client.conn.grant(client.at(), call, 300);
+    assert_eq!(types(&client.frames()), [FrameType::CREDIT], "and what is granted later, too");
+}
+
+#[test]
+fn what_is_granted_before_check_in_goes_out_behind_the_request() {
+    let mut client = Raw::new(config().build().unwrap(), Side::Client);
+    let call = stream(&mut client, Kind::ServerStream, Some(0));
+    client.conn.grant(client.at(), call, 5_000);
+    assert_eq!(types(&client.frames()), [FrameType::CHECK_IN]);
+    client.feed(&frames::ack(peer(1_000)));
+    assert!(matches!(client.events()[..], [Event::Ready(_)]));
+    let frames = client.frames();
+    assert_eq!(types(&frames), [FrameType::TABLE, FrameType::REQUEST, FrameType::CREDIT]);
+}
+
+/// R-CAN-07: after CANCEL the requester sends no STREAM_END.
+#[test]
+fn no_end_of_items_follows_a_cancel() {
+    let mut client = Raw::client_for(config(), peer(1));
+    let call = stream(&mut client, Kind::ClientStream, None);
+    assert_eq!(types(&client.frames()), [FrameType::REQUEST]);
+    client.conn.end_items(client.at(), call).unwrap();
+    assert_eq!(client.conn.cancel(client.at(), call), Some(1));
+    let frames = client.frames();
+    assert_eq!(types(&frames), [FrameType::CANCEL], "{:?}", outline(&frames));
+}
+
+/// The same when CREDIT comes for items that were dropped.
+#[test]
+fn credit_for_a_call_that_was_given_up_brings_no_end() {
+    let mut client = Raw::client_for(config(), peer(1));
+    let call = stream(&mut client, Kind::ClientStream, None);
+    let id = client.frame().id();
+    for _ in 0..2 {
+        client.conn.send_item(client.at(), call, Body::Copy(b"x")).unwrap();
+    }
+    client.conn.end_items(client.at(), call).unwrap();
+    assert_eq!(types(&client.frames()), [FrameType::STREAM_ITEM], "the second one waits for credit");
+    assert_eq!(client.conn.cancel(client.at(), call), Some(1));
+    assert_eq!(types(&client.frames()), [FrameType::CANCEL]);
+    let credit = Envelope::Credit(Credit { octets: 1_000 });
+    client.feed(&frames::emit(FrameType::CREDIT, id, Status::OK, credit, b""));
+    client.is_quiet();
+}
+
+/// R-STR-03: RESPONSE ends both directions, also for items that were handed over before it was read.
+#[test]
+fn no_item_follows_the_response_that_was_read() {
+    let mut client = Raw::client_for(config(), peer(10_000));
+    let call = stream(&mut client, Kind::ClientStream, None);
+    let id = client.frame().id();
+    client.conn.send_item(client.at(), call, Body::Copy(b"sent")).unwrap();
+    assert_eq!(types(&client.frames()), [FrameType::STREAM_ITEM]);
+    client.conn.send_item(client.at(), call, Body::Copy(b"too late")).unwrap();
+    client.feed(&frames::response(id, Status::OK, b""));
+    assert_eq!(client.outcomes().len(), 1);
+    client.is_quiet();
+}
