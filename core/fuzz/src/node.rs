@@ -329,7 +329,16 @@ impl Node {
         let heard = Heard { argument: sum(&incoming.payload), ..Heard::default() };
         self.served.insert(number, heard);
         let Incoming { call, payload, one_way, kind, .. } = incoming;
-        self.running.push(Running { call, payload, one_way, cancelled: false, kind, key, number, talk: Talk::default() });
+        self.running.push(Running {
+            call,
+            payload,
+            one_way,
+            cancelled: false,
+            kind,
+            key,
+            number,
+            talk: Talk::default(),
+        });
         let held: usize = self.running.iter().map(|running| running.payload.len()).sum();
         assert!(held <= self.limits.memory, "L8: {held} octets are served");
         words
@@ -341,7 +350,10 @@ impl Node {
             return;
         }
         let over = self.closed.is_some() || self.watch.over || self.conn.next().end != End::Open;
-        assert!(over || self.running.iter().all(|other| other.key != key), "two calls with one key run at once");
+        assert!(
+            over || self.running.iter().all(|other| other.key != key),
+            "two calls with one key run at once"
+        );
         if let Some(id) = self.watch.flows.id(false, number).filter(|_| self.watch.is_trusting()) {
             let last = self.turns.insert(key.to_vec(), id);
             assert!(last.is_none_or(|last| last < id), "calls with one key in another order");
@@ -484,7 +496,6 @@ impl Node {
         assert!(theirs <= self.most_served(), "L8: served calls are bounded");
         assert!(theirs >= self.running.len(), "whoever runs holds a place");
     }
-
 }
 
 /// The two ways in which a transport ends.

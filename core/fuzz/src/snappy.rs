@@ -96,9 +96,9 @@ fn told(choice: u8, block: &[u8]) -> u64 {
     let limits = limits();
     let config = Config::builder("server").limits(limits).method(MethodSpec::unary("t.S/Echo")).build();
     let now = Instant::from_nanos(START);
-    let mut conn: Connection<()> = Connection::new(config.expect("a good configuration"), Side::Server, 1, now);
-    let terms =
-        Terms { concurrent: 1, message: 0, streams: 0, window: 0, item: 0, snappy: true };
+    let mut conn: Connection<()> =
+        Connection::new(config.expect("a good configuration"), Side::Server, 1, now);
+    let terms = Terms { concurrent: 1, message: 0, streams: 0, window: 0, item: 0, snappy: true };
     let mut taken = Taken::default();
     taken.give(&mut conn, now, &frames::hello(true, terms));
     let (outcome, largest) = heap::largest(|| {

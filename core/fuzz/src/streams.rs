@@ -133,7 +133,8 @@ impl Node {
                 self.talk(end).saw_end = true;
             }
             None => {
-                let over = self.is_cancelled(end) || self.closed.is_some() || self.conn.next().end != Over::Open;
+                let over =
+                    self.is_cancelled(end) || self.closed.is_some() || self.conn.next().end != Over::Open;
                 let talk = self.talk(end);
                 assert!(!talk.saw_end || over, "the end is told as often as it is asked");
                 talk.told = false;
@@ -211,7 +212,10 @@ impl Node {
                 let over = self.is_cancelled(end);
                 let waits = self.watch.flows.by_number(ours, number).is_some_and(|(_, flow)| flow.waits());
                 let told = self.talk(end).told;
-                assert!(over || !waits || told, "items wait to be taken, and nobody is told ({ours}, {number})");
+                assert!(
+                    over || !waits || told,
+                    "items wait to be taken, and nobody is told ({ours}, {number})"
+                );
             }
         }
     }

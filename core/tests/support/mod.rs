@@ -18,6 +18,7 @@
 //! | `pair` | two nodes, two pipes and a schedule of faults |
 //! | `peer` | frames that are valid, mutated, repeated, inserted or random |
 //! | `hostile` | a connection opposite a peer that does anything |
+//! | `small` | two connections and a few calls, for every run that there is |
 //! | `replay` | a script of input, whole, in pieces, and with output in between |
 
 #![allow(dead_code, unreachable_pub, missing_docs, clippy::print_stdout)]
@@ -35,6 +36,7 @@ pub mod pipe;
 pub mod random;
 pub mod raw;
 pub mod replay;
+pub mod small;
 pub mod streams;
 pub mod tally;
 pub mod tap;
