@@ -53,7 +53,7 @@ fn two_connections_keep_the_laws() {
         }
         run.tally
     };
-    if let Some(tally) = over_seeds("two_connections_keep_the_laws", 8_000, run) {
+    if let Some(tally) = over_seeds("two_connections_keep_the_laws", 5_000, run) {
         tally.report(
             "two connections",
             &[
@@ -134,6 +134,8 @@ fn a_hostile_peer_finds_the_laws_kept() {
                 "inserted frame",
                 "extension",
                 "half a frame",
+                "items of a hostile peer",
+                "items to a hostile peer",
                 "a refusal gives the value back",
                 "mistakes found",
                 "other ends",
@@ -146,9 +148,17 @@ fn a_hostile_peer_finds_the_laws_kept() {
 
 #[test]
 fn how_input_is_cut_and_drained_is_invisible() {
-    if let Some(tally) =
-        over_seeds("how_input_is_cut_and_drained_is_invisible", 2_000, support::hostile::replay)
+    if let Some(tally) = over_seeds("how_input_is_cut_and_drained_is_invisible", 3_000, support::replay::run)
     {
-        tally.report("cuts", &["L6 cuts are invisible", "L7 draining is invisible", "mutated frame"]);
+        tally.report(
+            "cuts",
+            &[
+                "items in scripts",
+                "L6 cuts are invisible",
+                "L7 draining is invisible",
+                "L7 arguments and items are the same",
+                "mutated frame",
+            ],
+        );
     }
 }

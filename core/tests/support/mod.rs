@@ -16,7 +16,10 @@
 //! | `node` | a connection, its driver and an application that does everything an application may do |
 //! | `flow` | what an application does with one stream |
 //! | `pair` | two nodes, two pipes and a schedule of faults |
-//! | `hostile` | frames that are valid, mutated, repeated, inserted or random |
+//! | `peer` | frames that are valid, mutated, repeated, inserted or random |
+//! | `hostile` | a connection opposite a peer that does anything |
+//! | `small` | two connections and a few calls, for every run that there is |
+//! | `replay` | a script of input, whole, in pieces, and with output in between |
 
 #![allow(dead_code, unreachable_pub, missing_docs, clippy::print_stdout, clippy::cast_possible_wrap)]
 
@@ -27,10 +30,13 @@ pub mod ledger;
 pub mod messages;
 pub mod node;
 pub mod pair;
+pub mod peer;
 pub mod piece;
 pub mod pipe;
 pub mod random;
 pub mod raw;
+pub mod replay;
+pub mod small;
 pub mod streams;
 pub mod tally;
 pub mod tap;
