@@ -8,8 +8,8 @@ use support::{
     raw::{Raw, config},
 };
 use tieline_core::{
-    conn::{Body, CallHead, CallId, Event, Side},
-    wire::{CheckInAck, Credit, Envelope, FrameType, Kind, Status},
+    conn::{Body, CallHead, CallId, Event, Side, Taken},
+    wire::{CheckInAck, Credit, Envelope, FrameType, Item, Kind, Status},
 };
 
 /// A peer that serves streams, and lets no more than `window` octets of items come.
@@ -101,4 +101,23 @@ fn no_item_follows_the_response_that_was_read() {
     client.feed(&frames::response(id, Status::OK, b""));
     assert_eq!(client.outcomes().len(), 1);
     client.is_quiet();
+}
+
+/// R-STR-09: credit never rises above 2^31−1, also when an item is taken that came before the grant.
+#[test]
+fn a_grant_counts_the_items_that_wait_to_be_taken() {
+    let mut client = Raw::client_for(config(), peer(1_000));
+    let call = stream(&mut client, Kind::ServerStream, Some(u32::MAX));
+    let id = client.frame().id();
+    client.feed(&frames::emit(FrameType::STREAM_ITEM, id, Status::OK, Envelope::Item(Item::default()), &[1; 44]));
+    assert!(matches!(client.events()[..], [Event::Readable(_)]));
+    client.conn.grant(client.at(), call, 300);
+    assert!(matches!(client.conn.take_item(client.at(), call), Some(Taken::Item(_))));
+    client.conn.grant(client.at(), call, 1);
+    let frames = client.frames();
+    let returned = frames.iter().map(|frame| match frame.frame().envelope {
+        Envelope::Credit(credit) => credit.octets,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(returned.sum::<u32>(), 300);
 }

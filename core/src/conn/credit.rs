@@ -52,6 +52,9 @@ impl Purse {
 pub(crate) struct Till {
     /// What the sender has left, as far as is known here.
     credit: i64,
+    /// The initial credit and all that was granted beyond it: what the sender can have at most, once everything is
+    /// taken and returned.
+    all: i64,
     /// A quarter of the initial credit: what is gathered before it is returned.
     gather: u32,
     /// The cost of items that were taken, not returned yet.
@@ -61,7 +64,7 @@ pub(crate) struct Till {
 impl Till {
     pub(crate) const fn new(initial: u32) -> Self {
         let initial = if initial > MOST_CREDIT { MOST_CREDIT } else { initial };
-        Self { credit: initial as i64, gather: initial / 4, owed: 0 }
+        Self { credit: initial as i64, all: initial as i64, gather: initial / 4, owed: 0 }
     }
 
     /// An item of so many octets begins. `false` if there was no credit for it: PE.
@@ -104,10 +107,12 @@ impl Till {
         octets
     }
 
-    /// The application lets more come than it returns; what fits below the most that there may be.
+    /// The application lets more come than it returns; what fits below the most that there may be. Items that wait to
+    /// be taken count: their cost is returned as well.
     pub(crate) fn grant(&mut self, octets: u32) {
-        let room = i64::from(MOST_CREDIT).saturating_sub(self.credit).saturating_sub(self.owed.into());
-        let granted = i64::from(octets).min(room.max(0));
+        let room = i64::from(MOST_CREDIT).saturating_sub(self.all).max(0);
+        let granted = i64::from(octets).min(room);
+        self.all = self.all.saturating_add(granted);
         self.owed = self.owed.saturating_add(u32::try_from(granted).unwrap_or(0));
     }
 
@@ -171,5 +176,15 @@ mod tests {
         assert_eq!(till.pay(), 10);
         till.grant(100);
         assert_eq!(till.pay(), 0);
+    }
+
+    #[test]
+    fn an_item_that_waits_to_be_taken_leaves_no_room_for_a_grant() {
+        let mut till = Till::new(MOST_CREDIT);
+        assert!(till.charge(44));
+        till.grant(300);
+        assert_eq!(till.pay(), 0);
+        let _ = till.taken(44);
+        assert_eq!((till.pay(), till.credit), (300, MOST_CREDIT.into()));
     }
 }
