@@ -121,3 +121,32 @@ fn a_grant_counts_the_items_that_wait_to_be_taken() {
     });
     assert_eq!(returned.sum::<u32>(), 300);
 }
+
+/// R-CAL-16: both limits are measured plain, also for what a server hands over while it decides about its client.
+#[cfg(feature = "snappy")]
+#[test]
+fn what_waits_for_the_verifier_is_not_too_large_in_disguise() {
+    let mut server = Raw::new(config().verify(true).compress(true).build().unwrap(), Side::Server);
+    let features = [1];
+    server.feed(&frames::check_in(tieline_core::wire::CheckIn {
+        identifier: "peer",
+        features: (&features).into(),
+        max_concurrent: 100,
+        max_streams: 100,
+        max_message: 2_000,
+        max_item: 2_000,
+        ..tieline_core::wire::CheckIn::default()
+    }));
+    assert!(matches!(server.events()[..], [Event::CheckIn(_)]));
+    let large = Body::Share(vec![0; 3_000].into());
+    let call = stream(&mut server, Kind::ClientStream, None);
+    server.conn.send_item(server.at(), call, large.clone()).unwrap();
+    server.conn.call(server.at(), &CallHead::new("t.S/Echo"), large, 2).unwrap();
+    server.conn.accept_check_in(server.at());
+    let types = types(&server.frames());
+    assert_eq!(types, [FrameType::CHECK_IN_ACK, FrameType::TABLE, FrameType::REQUEST, FrameType::CANCEL]);
+    let outcomes: Vec<_> =
+        server.outcomes().into_iter().map(|(user, outcome)| (user, outcome.unwrap_err().status())).collect();
+    assert_eq!(outcomes.len(), 2);
+    assert!(outcomes.iter().all(|(_, status)| *status == Status::LOCAL_LIMIT), "{outcomes:?}");
+}

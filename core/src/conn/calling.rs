@@ -105,7 +105,8 @@ impl Machine {
             Body::Copy(octets) if octets.len() >= SHARE_FROM => Body::Share(Bytes::copy_from_slice(octets)),
             body => body,
         };
-        let asked = (head.compress || self.config.compress) && self.snappy;
+        // While a server decides about a client, what the client reads is known, but not compared yet.
+        let asked = (head.compress || self.config.compress) && self.snappy && ready;
         let packed = match &body {
             Body::Share(octets) if asked && octets.len() >= self.config.compress_from => {
                 self.compress(head.method, octets)

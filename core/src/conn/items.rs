@@ -308,7 +308,7 @@ impl Machine {
 
     /// Whether a stream's items of this size are to be compressed.
     fn may_pack(&mut self, stream: Stream, octets: usize) -> bool {
-        if !self.snappy || octets < self.config.compress_from {
+        if !self.snappy || self.phase != Phase::Ready || octets < self.config.compress_from {
             return false;
         }
         match stream {
