@@ -8,7 +8,7 @@ use support::{
     raw::{Raw, config},
 };
 use tieline_core::{
-    conn::{Body, CallHead, CallId, Event, Side, Taken},
+    conn::{Body, CallHead, CallId, Event, Outbox, Side, Taken},
     wire::{CheckInAck, Credit, Envelope, FrameType, Item, Kind, Status},
 };
 
@@ -149,4 +149,40 @@ fn what_waits_for_the_verifier_is_not_too_large_in_disguise() {
         server.outcomes().into_iter().map(|(user, outcome)| (user, outcome.unwrap_err().status())).collect();
     assert_eq!(outcomes.len(), 2);
     assert!(outcomes.iter().all(|(_, status)| *status == Status::LOCAL_LIMIT), "{outcomes:?}");
+}
+
+/// R-STR-06: what is owed is returned at once if nothing more can begin, also if an item has brought that about that
+/// was not taken yet.
+#[test]
+fn credit_is_not_gathered_while_the_sender_can_begin_nothing() {
+    let mut client = Raw::client_for(config(), peer(1_000));
+    let call = stream(&mut client, Kind::ServerStream, Some(4_096));
+    let id = client.frame().id();
+    let item = |octets: &[u8]| {
+        frames::emit(FrameType::STREAM_ITEM, id, Status::OK, Envelope::Item(Item::default()), octets)
+    };
+    client.feed(&item(b"small"));
+    assert!(matches!(client.events()[..], [Event::Readable(_)]));
+    assert!(matches!(client.conn.take_item(client.at(), call), Some(Taken::Item(_))));
+    assert!(client.conn.take_item(client.at(), call).is_none());
+    assert_eq!(types(&client.frames()), [], "less than a quarter is gathered");
+    client.feed(&item(&[1; 3_700]));
+    assert!(matches!(client.events()[..], [Event::Readable(_)]));
+    let credit = client.frame();
+    assert_eq!(credit.frame().envelope, Envelope::Credit(Credit { octets: 261 }));
+}
+
+/// One `poll_transmit` commits all that there is, also what comes of it that an item is too large.
+#[test]
+fn nothing_is_left_behind_by_an_item_that_is_too_large() {
+    let mut client = Raw::new(config().build().unwrap(), Side::Client);
+    let call = stream(&mut client, Kind::ClientStream, None);
+    client.conn.send_item(client.at(), call, Body::Copy(&[1; 101])).unwrap();
+    assert_eq!(types(&client.frames()), [FrameType::CHECK_IN]);
+    client.feed(&frames::ack(CheckInAck { max_item: 100, ..peer(10_000) }));
+    assert!(matches!(client.events()[..], [Event::Ready(_)]));
+    client.outbox = Outbox::with_mark(1);
+    let types = types(&client.frames());
+    assert!(!client.conn.next().write, "more waits behind {types:?}");
+    assert_eq!(types, [FrameType::TABLE, FrameType::REQUEST, FrameType::CANCEL]);
 }

@@ -166,7 +166,7 @@ impl Machine {
         }
     }
 
-    fn queue_credit(&mut self, stream: Stream) {
+    pub(super) fn queue_credit(&mut self, stream: Stream) {
         if let Some(takes) = self.takes(stream)
             && !core::mem::replace(&mut takes.credit_waits, true)
         {

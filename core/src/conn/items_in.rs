@@ -122,6 +122,10 @@ impl Machine {
         if !takes.till.charge(u32::try_from(total).unwrap_or(u32::MAX)) {
             return Err("an item without credit");
         }
+        if takes.till.is_due() {
+            // Nothing more can begin, so what is owed is not gathered any longer.
+            self.queue_credit(stream);
+        }
         Ok(Opened { part, total, plain, too_large, bad })
     }
 
