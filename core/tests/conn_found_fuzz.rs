@@ -8,8 +8,8 @@ use support::{
     raw::{Raw, config},
 };
 use tieline_core::{
-    conn::{Body, CallHead, CallId, Event, Side},
-    wire::{CheckInAck, Credit, Envelope, FrameType, Kind, Status},
+    conn::{Body, CallHead, CallId, Event, Outbox, Side, Taken},
+    wire::{CheckInAck, Credit, Envelope, FrameType, Item, Kind, Status},
 };
 
 /// A peer that serves streams, and lets no more than `window` octets of items come.
@@ -101,4 +101,94 @@ fn no_item_follows_the_response_that_was_read() {
     client.feed(&frames::response(id, Status::OK, b""));
     assert_eq!(client.outcomes().len(), 1);
     client.is_quiet();
+}
+
+/// R-STR-09: credit never rises above 2^31−1, also when an item is taken that came before the grant.
+#[test]
+fn a_grant_counts_the_items_that_wait_to_be_taken() {
+    let mut client = Raw::client_for(config(), peer(1_000));
+    let call = stream(&mut client, Kind::ServerStream, Some(u32::MAX));
+    let id = client.frame().id();
+    client.feed(&frames::emit(
+        FrameType::STREAM_ITEM,
+        id,
+        Status::OK,
+        Envelope::Item(Item::default()),
+        &[1; 44],
+    ));
+    assert!(matches!(client.events()[..], [Event::Readable(_)]));
+    client.conn.grant(client.at(), call, 300);
+    assert!(matches!(client.conn.take_item(client.at(), call), Some(Taken::Item(_))));
+    client.conn.grant(client.at(), call, 1);
+    let frames = client.frames();
+    let returned = frames.iter().map(|frame| match frame.frame().envelope {
+        Envelope::Credit(credit) => credit.octets,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(returned.sum::<u32>(), 300);
+}
+
+/// R-CAL-16: both limits are measured plain, also for what a server hands over while it decides about its client.
+#[cfg(feature = "snappy")]
+#[test]
+fn what_waits_for_the_verifier_is_not_too_large_in_disguise() {
+    let mut server = Raw::new(config().verify(true).compress(true).build().unwrap(), Side::Server);
+    let features = [1];
+    server.feed(&frames::check_in(tieline_core::wire::CheckIn {
+        identifier: "peer",
+        features: (&features).into(),
+        max_concurrent: 100,
+        max_streams: 100,
+        max_message: 2_000,
+        max_item: 2_000,
+        ..tieline_core::wire::CheckIn::default()
+    }));
+    assert!(matches!(server.events()[..], [Event::CheckIn(_)]));
+    let large = Body::Share(vec![0; 3_000].into());
+    let call = stream(&mut server, Kind::ClientStream, None);
+    server.conn.send_item(server.at(), call, large.clone()).unwrap();
+    server.conn.call(server.at(), &CallHead::new("t.S/Echo"), large, 2).unwrap();
+    server.conn.accept_check_in(server.at());
+    let types = types(&server.frames());
+    assert_eq!(types, [FrameType::CHECK_IN_ACK, FrameType::TABLE, FrameType::REQUEST, FrameType::CANCEL]);
+    let outcomes: Vec<_> =
+        server.outcomes().into_iter().map(|(user, outcome)| (user, outcome.unwrap_err().status())).collect();
+    assert_eq!(outcomes.len(), 2);
+    assert!(outcomes.iter().all(|(_, status)| *status == Status::LOCAL_LIMIT), "{outcomes:?}");
+}
+
+/// R-STR-06: what is owed is returned at once if nothing more can begin, also if an item has brought that about that
+/// was not taken yet.
+#[test]
+fn credit_is_not_gathered_while_the_sender_can_begin_nothing() {
+    let mut client = Raw::client_for(config(), peer(1_000));
+    let call = stream(&mut client, Kind::ServerStream, Some(4_096));
+    let id = client.frame().id();
+    let item = |octets: &[u8]| {
+        frames::emit(FrameType::STREAM_ITEM, id, Status::OK, Envelope::Item(Item::default()), octets)
+    };
+    client.feed(&item(b"small"));
+    assert!(matches!(client.events()[..], [Event::Readable(_)]));
+    assert!(matches!(client.conn.take_item(client.at(), call), Some(Taken::Item(_))));
+    assert!(client.conn.take_item(client.at(), call).is_none());
+    assert_eq!(types(&client.frames()), [], "less than a quarter is gathered");
+    client.feed(&item(&[1; 3_700]));
+    assert!(matches!(client.events()[..], [Event::Readable(_)]));
+    let credit = client.frame();
+    assert_eq!(credit.frame().envelope, Envelope::Credit(Credit { octets: 261 }));
+}
+
+/// One `poll_transmit` commits all that there is, also what comes of it that an item is too large.
+#[test]
+fn nothing_is_left_behind_by_an_item_that_is_too_large() {
+    let mut client = Raw::new(config().build().unwrap(), Side::Client);
+    let call = stream(&mut client, Kind::ClientStream, None);
+    client.conn.send_item(client.at(), call, Body::Copy(&[1; 101])).unwrap();
+    assert_eq!(types(&client.frames()), [FrameType::CHECK_IN]);
+    client.feed(&frames::ack(CheckInAck { max_item: 100, ..peer(10_000) }));
+    assert!(matches!(client.events()[..], [Event::Ready(_)]));
+    client.outbox = Outbox::with_mark(1);
+    let types = types(&client.frames());
+    assert!(!client.conn.next().write, "more waits behind {types:?}");
+    assert_eq!(types, [FrameType::TABLE, FrameType::REQUEST, FrameType::CANCEL]);
 }

@@ -81,7 +81,7 @@ impl Flow {
         let out = self.out.as_mut().expect("an item in a direction that the kind has not");
         assert!(!out.ended, "an item behind STREAM_END of {id}");
         assert!(out.credit > 0, "L11: an item without credit on {id}");
-        out.credit -= message.total as i64 + ITEM;
+        out.credit -= message.total.cast_signed() + ITEM;
     }
 
     /// An item is committed whole.
@@ -146,7 +146,7 @@ impl Flow {
     /// The last one was given.
     pub fn item_is_in(&mut self, message: &Message) {
         if let Some(into) = &mut self.into {
-            into.waiting.push_back((message.plain(), message.total as i64 + ITEM));
+            into.waiting.push_back((message.plain(), message.total.cast_signed() + ITEM));
         }
     }
 

@@ -42,11 +42,9 @@ fn unfold(block: &[u8], most: usize) -> Option<Vec<u8>> {
                 2 => (high + 1, little(&mut rest, 2)?),
                 _ => (high + 1, little(&mut rest, 4)?),
             };
-            let mut from = plain.len().checked_sub(offset).filter(|_| offset > 0)?;
-            for _ in 0..len {
-                plain.push(plain[from]);
-                from += 1;
-            }
+            let from = plain.len().checked_sub(offset).filter(|_| offset > 0)?;
+            // One by one: a copy may reach into itself.
+            (from..from + len).for_each(|at| plain.push(plain[at]));
         }
         if plain.len() > declared {
             return None;

@@ -178,7 +178,7 @@ mod tests {
         till.grant(100);
         assert_eq!(till.pay(), 0, "what came will be returned");
         till.taken(744);
-        assert_eq!((till.pay(), till.credit), (1000, MOST_CREDIT.into()));
+        assert_eq!((till.pay(), till.credit), (1000, i64::from(MOST_CREDIT)));
     }
 
     #[test]
@@ -189,6 +189,6 @@ mod tests {
         assert_eq!(till.pay(), 10);
         till.taken(1000);
         till.pay();
-        assert_eq!(till.credit, MOST_CREDIT.into());
+        assert_eq!(till.credit, i64::from(MOST_CREDIT));
     }
 }

@@ -43,7 +43,12 @@ impl Machine {
                 self.commit_control(out);
             }
             self.commit_staged(out);
-            return self.commit_data(out);
+            self.commit_data(out);
+            // What that has brought about: a CREDIT, or the CANCEL of a call whose item turned out too large.
+            if self.has_control() {
+                self.commit_control(out);
+            }
+            return;
         }
         self.commit_phase(out);
     }
