@@ -109,7 +109,13 @@ fn a_grant_counts_the_items_that_wait_to_be_taken() {
     let mut client = Raw::client_for(config(), peer(1_000));
     let call = stream(&mut client, Kind::ServerStream, Some(u32::MAX));
     let id = client.frame().id();
-    client.feed(&frames::emit(FrameType::STREAM_ITEM, id, Status::OK, Envelope::Item(Item::default()), &[1; 44]));
+    client.feed(&frames::emit(
+        FrameType::STREAM_ITEM,
+        id,
+        Status::OK,
+        Envelope::Item(Item::default()),
+        &[1; 44],
+    ));
     assert!(matches!(client.events()[..], [Event::Readable(_)]));
     client.conn.grant(client.at(), call, 300);
     assert!(matches!(client.conn.take_item(client.at(), call), Some(Taken::Item(_))));

@@ -81,7 +81,8 @@ fn a_server_bears_its_corpus() {
 fn the_seeds_do_what_they_should() {
     let mut count = 0;
     for (target, name, octets) in corpus_seeds::all() {
-        let body = PARSERS.iter().chain(&CONNECTIONS).chain([&SNAPPY]).find(|(name, _)| *name == target).unwrap().1;
+        let body =
+            PARSERS.iter().chain(&CONNECTIONS).chain([&SNAPPY]).find(|(name, _)| *name == target).unwrap().1;
         println!("{target} {name}");
         body(&octets);
         count += 1;

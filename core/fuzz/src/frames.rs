@@ -1,7 +1,8 @@
 //! Frames that a hostile peer would send: good ones, and headers around anything.
 
 use tieline_core::wire::{
-    CheckIn, CheckInAck, Envelope, Flags, Frame, FrameType, Header, Repeated, Request, Response, Status, varint,
+    CheckIn, CheckInAck, Envelope, Flags, Frame, FrameType, Header, Repeated, Request, Response, Status,
+    varint,
 };
 
 /// The longest body that the targets read.

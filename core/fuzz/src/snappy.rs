@@ -42,10 +42,9 @@ fn unfold(block: &[u8], most: usize) -> Option<Vec<u8>> {
                 2 => (high + 1, little(&mut rest, 2)?),
                 _ => (high + 1, little(&mut rest, 4)?),
             };
-            let mut from = plain.len().checked_sub(offset).filter(|_| offset > 0)?;
-            for _ in 0..len {
-                plain.push(plain[from]);
-                from += 1;
+            let from = plain.len().checked_sub(offset).filter(|_| offset > 0)?;
+            for at in from..from + len {
+                plain.push(plain[at]);
             }
         }
         if plain.len() > declared {
@@ -96,9 +95,9 @@ fn told(choice: u8, block: &[u8]) -> u64 {
     let limits = limits();
     let config = Config::builder("server").limits(limits).method(MethodSpec::unary("t.S/Echo")).build();
     let now = Instant::from_nanos(START);
-    let mut conn: Connection<()> = Connection::new(config.expect("a good configuration"), Side::Server, 1, now);
-    let terms =
-        Terms { concurrent: 1, message: 0, streams: 0, window: 0, item: 0, snappy: true };
+    let mut conn: Connection<()> =
+        Connection::new(config.expect("a good configuration"), Side::Server, 1, now);
+    let terms = Terms { concurrent: 1, message: 0, streams: 0, window: 0, item: 0, snappy: true };
     let mut taken = Taken::default();
     taken.give(&mut conn, now, &frames::hello(true, terms));
     let (outcome, largest) = heap::largest(|| {

@@ -235,7 +235,7 @@ impl Stranger {
         let compressed = what & 8 != 0;
         let payload = if compressed { Self::block(which >> 5, &plain) } else { plain };
         let lie = [0, 0, 0, 0, 1, -1, 1 << 40, -1_000][usize::from(how & 7)];
-        let total = (payload.len() as i64).saturating_add(lie).max(0).unsigned_abs();
+        let total = (payload.len() as u64).saturating_add_signed(lie);
         let head = Request {
             method: u32::from(what >> 4 & 3) + 1,
             ordering_key: if what & 0x40 == 0 { b"" } else { b"k" },

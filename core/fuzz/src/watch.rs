@@ -132,6 +132,9 @@ impl Watch {
             self.deaf = self.deaf || self.note_given(&seen).is_err();
         }
         self.deaf |= !sound;
+        if self.deaf {
+            self.flows.forget();
+        }
     }
 
     fn note_given(&mut self, seen: &Seen) -> Result<(), &'static str> {
@@ -233,7 +236,8 @@ impl Watch {
     fn serves(&mut self, concurrent: u32, streams: u32, features: Iter<'_, u32>) {
         self.max_concurrent = concurrent;
         self.max_streams = streams.min(concurrent);
-        self.snappy = features.take(64).any(|feature| feature == 1) && (self.side == Side::Server || self.offered);
+        self.snappy =
+            features.take(64).any(|feature| feature == 1) && (self.side == Side::Server || self.offered);
     }
 
     /// The connection committed octets. The frames that are whole now, and what there is of the payloads of calls that
@@ -354,8 +358,14 @@ impl Watch {
             assert!(message.payload.len() * 8 <= plain.len() * 7, "compressed for nothing");
         }
         if self.trusted {
-            let most = if message.frame_type == FrameType::STREAM_ITEM { self.max_item } else { self.max_message };
-            assert!(plain.len() <= most, "{} of {} octets is larger than the peer reads", message.frame_type, plain.len());
+            let most =
+                if message.frame_type == FrameType::STREAM_ITEM { self.max_item } else { self.max_message };
+            assert!(
+                plain.len() <= most,
+                "{} of {} octets is larger than the peer reads",
+                message.frame_type,
+                plain.len()
+            );
         }
         match message.frame_type {
             FrameType::REQUEST => {
