@@ -3,7 +3,7 @@
 //! Verbs of the application and frames of the peer come in any order. After each of them the events, the frames and the
 //! places that are held are what the model says. Frames of one call are compared in their order, those of different
 //! calls take turns.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation, clippy::cast_possible_wrap)]
 
 mod support;
 

@@ -9,6 +9,10 @@ use super::assembly::Message;
 
 /// What an item costs besides its octets.
 const ITEM: i64 = 256;
+fn cost(item: &Message) -> i64 {
+    i64::try_from(item.total).unwrap_or(i64::MAX).saturating_add(ITEM)
+}
+
 /// The most credit that there may be.
 const MOST: i64 = i32::MAX as i64;
 
@@ -50,6 +54,8 @@ pub struct Flow {
     pub over: bool,
     /// The application has answered it.
     answered: bool,
+    /// It is known which of the application's calls it is.
+    known: bool,
 }
 
 impl Flow {
@@ -70,6 +76,7 @@ impl Flow {
             ended: false,
             over: false,
             answered: false,
+            known: false,
         }
     }
 
@@ -81,7 +88,7 @@ impl Flow {
         let out = self.out.as_mut().expect("an item in a direction that the kind has not");
         assert!(!out.ended, "an item behind STREAM_END of {id}");
         assert!(out.credit > 0, "L11: an item without credit on {id}");
-        out.credit -= message.total.cast_signed() + ITEM;
+        out.credit -= cost(message);
     }
 
     /// An item is committed whole.
@@ -110,8 +117,10 @@ impl Flow {
                 let into = self.into.as_mut().expect("CREDIT for a direction that the kind has not");
                 assert!(octets > 0, "a CREDIT of nothing");
                 into.returned += i64::from(octets);
-                assert!(into.returned <= into.taken, "L11: more credit is returned than was taken on {id}");
-                assert!(into.initial + into.returned - into.begun <= MOST, "more credit than there may be");
+                let covered = into.returned <= into.taken;
+                assert!(covered || !self.known, "L11: more credit is returned than was taken on {id}");
+                let above = into.initial + into.returned - into.begun > MOST;
+                assert!(!above || !self.known, "more credit than there may be");
             }
             _ => self.ended = true,
         }
@@ -139,14 +148,14 @@ impl Flow {
     /// The first frame of an item was given.
     pub fn item_in(&mut self, message: &Message) {
         if let Some(into) = &mut self.into {
-            into.begun = into.begun.saturating_add(i64::try_from(message.total).unwrap_or(i64::MAX)) + ITEM;
+            into.begun = into.begun.saturating_add(cost(message));
         }
     }
 
     /// The last one was given.
     pub fn item_is_in(&mut self, message: &Message) {
         if let Some(into) = &mut self.into {
-            into.waiting.push_back((message.plain(), message.total.cast_signed() + ITEM));
+            into.waiting.push_back((message.plain(), cost(message)));
         }
     }
 
@@ -159,7 +168,7 @@ impl Flow {
     }
 
     /// The application lets more come.
-    pub fn granted(&mut self, octets: u32) {
+    fn granted(&mut self, octets: u32) {
         if let Some(into) = &mut self.into {
             into.taken += i64::from(octets);
             into.clamped |= into.initial + into.taken > MOST;
@@ -177,7 +186,7 @@ impl Flow {
         let Some(into) = self.into.as_ref().filter(|into| !into.clamped) else {
             return;
         };
-        if self.over || self.ended || self.answered || into.ended {
+        if self.over || self.ended || self.answered || into.ended || !self.known {
             return;
         }
         let owed = into.taken - into.returned;
@@ -193,6 +202,8 @@ pub struct Flows {
     by_id: BTreeMap<u64, Flow>,
     /// Ids by who made the call and the number in its payload; `None` if two have the same.
     numbers: BTreeMap<(bool, u32), Option<u64>>,
+    /// What was granted on calls of this side before they were on the wire.
+    early: BTreeMap<u32, u32>,
 }
 
 impl Flows {
@@ -201,14 +212,38 @@ impl Flows {
         self.by_id.entry(id).or_insert(flow);
     }
 
-    /// The number of a call has become known; `ours`: one of this side.
+    /// The number of a call has become known; `ours`: one of this side. If two have the same nothing is known of both.
     pub fn named(&mut self, ours: bool, number: u32, id: u64) {
-        self.numbers.entry((ours, number)).and_modify(|id| *id = None).or_insert(Some(id));
+        let before = self.numbers.insert((ours, number), Some(id));
+        if let Some(flow) = self.by_id.get_mut(&id) {
+            flow.known = before.is_none();
+            if ours && let Some(octets) = self.early.remove(&number) {
+                flow.granted(octets);
+            }
+        }
+        if let Some(before) = before {
+            self.numbers.insert((ours, number), None);
+            if let Some(flow) = before.and_then(|id| self.by_id.get_mut(&id)) {
+                flow.known = false;
+            }
+        }
+    }
+
+    /// The application lets more come on a call; `ours`: one of this side, which may not be on the wire.
+    pub fn grant(&mut self, ours: bool, number: Option<u32>, octets: u32) {
+        match (self.by_number(ours, number), number) {
+            (Some((_, flow)), _) => flow.granted(octets),
+            (None, Some(number)) if ours => {
+                let early = self.early.entry(number).or_default();
+                *early = early.saturating_add(octets);
+            }
+            _ => {}
+        }
     }
 
     /// The call with this number, if there is just one.
-    pub fn by_number(&mut self, ours: bool, number: u32) -> Option<(u64, &mut Flow)> {
-        let id = self.id(ours, number)?;
+    pub fn by_number(&mut self, ours: bool, number: Option<u32>) -> Option<(u64, &mut Flow)> {
+        let id = self.id(ours, number?)?;
         Some((id, self.by_id.get_mut(&id)?))
     }
 
@@ -219,6 +254,11 @@ impl Flows {
 
     pub fn get(&mut self, id: u64) -> Option<&mut Flow> {
         self.by_id.get_mut(&id)
+    }
+
+    /// What is given is not understood any more: who took what is not known from now on.
+    pub fn forget(&mut self) {
+        self.by_id.values_mut().for_each(|flow| flow.known = false);
     }
 
     /// Asks all of them.

@@ -185,8 +185,8 @@ impl<'a> Player<'a> {
         if self.play == Play::Whole {
             return self.node.feed(&octets);
         }
-        // Large frames are not cut into octets, for the sake of time.
-        for piece in octets.chunks(self.cut.max(octets.len() / 500)) {
+        // Much at once is not cut into octets, for the sake of time.
+        for piece in octets.chunks(self.cut.max(octets.len() / 150)) {
             self.node.feed(piece);
             self.events();
         }
@@ -202,8 +202,9 @@ impl<'a> Player<'a> {
         let Some(words) = self.node.event() else { return false };
         // A server that was told of a mistake, or of an end, may have said more or less before.
         self.timely |= words.starts_with("Closed") || words.starts_with("Draining");
-        // `Alive` is about octets, not about frames: it comes when some have come and all of those are decoded.
-        if words != "Alive" {
+        // `Alive` is about octets, not about frames: it comes when some have come and all of those are decoded. And who
+        // says more before the ack is not asked about, if that has come already.
+        if words != "Alive" && words != "CheckIn" {
             self.events.push(words);
         }
         if self.node.running.len() > before {

@@ -47,8 +47,6 @@ pub struct Call {
     /// Its one outcome.
     pub outcome: Option<(Status, Ran)>,
     pub kind: Kind,
-    /// What was granted before it was on the wire.
-    pub early: u32,
     /// The argument, and the good answer, as a number.
     pub argument: u64,
     pub answer: Option<u64>,
@@ -71,8 +69,8 @@ pub struct Running {
     pub cancelled: bool,
     pub kind: Kind,
     pub key: Vec<u8>,
-    /// The number in its payload; 0 if there is none.
-    pub number: u32,
+    /// The number in its payload.
+    pub number: Option<u32>,
     pub talk: Talk,
 }
 
@@ -278,7 +276,7 @@ impl Node {
             }
             Event::Done { user, outcome, rest } => {
                 for item in rest {
-                    self.note_taken(true, user, &item);
+                    self.note_taken(true, Some(user), &item);
                     self.calls[user as usize].talk.taken.push(sum(&item));
                 }
                 let (status, ran) = match &outcome {
@@ -323,11 +321,12 @@ impl Node {
         assert!(incoming.call.slot() < self.most_served(), "L8: slots are dense");
         let number = number_in(&incoming.payload);
         self.heard.extend(number);
-        let number = number.unwrap_or(0);
         let key = incoming.ordering_key().to_vec();
         self.take_turn(&key, number);
         let heard = Heard { argument: sum(&incoming.payload), ..Heard::default() };
-        self.served.insert(number, heard);
+        if let Some(number) = number {
+            self.served.insert(number, heard);
+        }
         let Incoming { call, payload, one_way, kind, .. } = incoming;
         self.running.push(Running {
             call,
@@ -345,7 +344,7 @@ impl Node {
     }
 
     /// Calls with one key run one after the other, in the order of their ids.
-    fn take_turn(&mut self, key: &[u8], number: u32) {
+    fn take_turn(&mut self, key: &[u8], number: Option<u32>) {
         if key.is_empty() {
             return;
         }
@@ -354,7 +353,8 @@ impl Node {
             over || self.running.iter().all(|other| other.key != key),
             "two calls with one key run at once"
         );
-        if let Some(id) = self.watch.flows.id(false, number).filter(|_| self.watch.is_trusting()) {
+        let id = number.and_then(|number| self.watch.flows.id(false, number));
+        if let Some(id) = id.filter(|_| self.watch.is_trusting()) {
             let last = self.turns.insert(key.to_vec(), id);
             assert!(last.is_none_or(|last| last < id), "calls with one key in another order");
         }
@@ -369,7 +369,7 @@ impl Node {
         let place = self.open.iter().position(|(_, open)| *open == user);
         let place = place.unwrap_or_else(|| panic!("L1: call {user} ended twice, or was never accepted"));
         self.past_call = Some(self.open.swap_remove(place).0);
-        if let Some((_, flow)) = self.watch.flows.by_number(true, user) {
+        if let Some((_, flow)) = self.watch.flows.by_number(true, Some(user)) {
             flow.over = true;
         }
         let call = &mut self.calls[user as usize];
@@ -399,7 +399,6 @@ impl Node {
             assert!(call.outcome.is_none(), "L10: call {number} is over, and leaves");
             assert!(!std::mem::replace(&mut call.committed, true), "call {number} left twice");
         }
-        self.grant_early();
         let next = self.conn.next();
         if !next.write && !next.event && next.end == End::Open {
             self.at_rest();
@@ -448,7 +447,7 @@ impl Node {
 
     /// Whoever ran has stopped, or is dropped with the connection.
     pub fn stopped(&mut self, running: Running) {
-        if let Some(heard) = self.served.get_mut(&running.number) {
+        if let Some(heard) = running.number.and_then(|number| self.served.get_mut(&number)) {
             heard.talk = running.talk;
         }
     }

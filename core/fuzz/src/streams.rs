@@ -24,8 +24,9 @@ pub struct Talk {
     pub saw_end: bool,
     /// `Readable` was told, and nothing that was found empty since.
     told: bool,
-    /// An item found no room, and `Writable` was not told since.
+    /// An item found no room, and `Writable` was not told since; and how often, of which `Writable` may still tell.
     full: bool,
+    refused: usize,
     /// Credit was given once, so that nothing is held up for ever.
     fed: bool,
 }
@@ -52,14 +53,17 @@ pub fn octets(len: usize, fill: u8, noise: bool) -> Vec<u8> {
 #[derive(Clone, Copy)]
 struct End {
     ours: bool,
-    number: u32,
+    number: Option<u32>,
     stream: Stream,
 }
 
 impl Node {
     fn talk(&mut self, end: End) -> &mut Talk {
         let talk = match end.stream {
-            Stream::Ours(_) => self.calls.get_mut(end.number as usize).map(|call| &mut call.talk),
+            Stream::Ours(_) => {
+                let call = end.number.and_then(|number| self.calls.get_mut(number as usize));
+                call.map(|call| &mut call.talk)
+            }
             Stream::Theirs(call) => {
                 self.running.iter_mut().find(|running| running.call == call).map(|running| &mut running.talk)
             }
@@ -81,7 +85,9 @@ impl Node {
     fn ends(&self, ours: bool) -> Vec<End> {
         if ours {
             let open = self.open.iter().filter(|(_, user)| self.calls[*user as usize].kind != Kind::Unary);
-            return open.map(|(id, user)| End { ours, number: *user, stream: Stream::Ours(*id) }).collect();
+            return open
+                .map(|(id, user)| End { ours, number: Some(*user), stream: Stream::Ours(*id) })
+                .collect();
         }
         let running = self.running.iter().filter(|running| running.kind != Kind::Unary);
         running.map(|it| End { ours, number: it.number, stream: Stream::Theirs(it.call) }).collect()
@@ -99,17 +105,19 @@ impl Node {
         // A slow application takes a few.
         let most = if talk.taken.len() % 4 == 3 { 2 } else { usize::MAX };
         self.readable = Some((stream, most));
-        format!("Readable {ours} {number}")
+        format!("Readable {ours} {number:?}")
     }
 
     pub fn on_writable(&mut self, stream: Stream) -> String {
         let end @ End { ours, number, .. } = self.end_of(stream);
-        assert!(std::mem::take(&mut self.talk(end).full), "Writable, and nobody found it full");
-        format!("Writable {ours} {number}")
+        let talk = self.talk(end);
+        talk.full = false;
+        talk.refused = talk.refused.checked_sub(1).expect("Writable, and nobody found it full");
+        format!("Writable {ours} {number:?}")
     }
 
     /// An item has come to the application.
-    pub fn note_taken(&mut self, ours: bool, number: u32, item: &[u8]) {
+    pub fn note_taken(&mut self, ours: bool, number: Option<u32>, item: &[u8]) {
         assert!(item.len() <= self.limits.max_item as usize, "an item larger than was announced");
         if self.watch.is_clear()
             && let Some((id, flow)) = self.watch.flows.by_number(ours, number)
@@ -162,7 +170,10 @@ impl Node {
                 assert!(!talk.ended, "an item behind the end");
                 talk.sent.push(octets);
             }
-            Err(ItemError::Full) => talk.full = true,
+            Err(ItemError::Full) => {
+                talk.full = true;
+                talk.refused += 1;
+            }
             Err(_) => {}
         }
         sent
@@ -177,29 +188,10 @@ impl Node {
         }
     }
 
-    /// What was granted before the call was on the wire counts from now on.
-    pub fn grant_early(&mut self) {
-        for (_, user) in &self.open {
-            let call = &mut self.calls[*user as usize];
-            if call.early > 0
-                && let Some((_, flow)) = self.watch.flows.by_number(true, *user)
-            {
-                flow.granted(std::mem::take(&mut call.early));
-            }
-        }
-    }
-
     fn grant(&mut self, end: End, octets: u32) {
         let at = self.at();
         self.conn.grant(at, end.stream, octets);
-        match self.watch.flows.by_number(end.ours, end.number) {
-            Some((_, flow)) => flow.granted(octets),
-            None if end.ours => {
-                let call = &mut self.calls[end.number as usize];
-                call.early = call.early.saturating_add(octets);
-            }
-            None => {}
-        }
+        self.watch.flows.grant(end.ours, end.number, octets);
     }
 
     /// All that was given is decoded and told: whoever has something to take knows it.
@@ -214,7 +206,7 @@ impl Node {
                 let told = self.talk(end).told;
                 assert!(
                     over || !waits || told,
-                    "items wait to be taken, and nobody is told ({ours}, {number})"
+                    "items wait to be taken, and nobody is told ({ours}, {number:?})"
                 );
             }
         }
@@ -230,7 +222,7 @@ impl Node {
                 let out = flow.committed();
                 let talk = self.talk(end);
                 let stuck = talk.full && out == talk.sent.len() && !talk.ended && !over;
-                assert!(!stuck, "there is room for items, and nobody is told ({ours}, {number})");
+                assert!(!stuck, "there is room for items, and nobody is told ({ours}, {number:?})");
             }
         }
     }
@@ -245,13 +237,14 @@ impl Node {
                 }
                 let ended = self.talk(end).ended;
                 if let (Stream::Ours(id), false) = (end.stream, ended) {
-                    self.end_of_items(id, end.number);
+                    self.end_of_items(id);
                 }
             }
         }
     }
 
-    fn end_of_items(&mut self, id: CallId, number: u32) {
+    fn end_of_items(&mut self, id: CallId) {
+        let number = *self.conn.user(id).expect("it is open");
         let at = self.at();
         let ended = self.conn.end_items(at, id);
         let call = &mut self.calls[number as usize];
@@ -339,8 +332,8 @@ pub fn items(node: &mut Node, input: &mut Input<'_>, ours: bool) {
 }
 
 pub fn end_items(node: &mut Node, input: &mut Input<'_>) {
-    if let Some(End { stream: Stream::Ours(id), number, .. }) = node.pick(true, input.small()) {
-        node.end_of_items(id, number);
+    if let Some(End { stream: Stream::Ours(id), .. }) = node.pick(true, input.small()) {
+        node.end_of_items(id);
     }
 }
 
@@ -360,9 +353,9 @@ pub fn grant(node: &mut Node, input: &mut Input<'_>) {
 }
 
 /// A handler's good answer is what its caller gets.
-pub fn answered(node: &mut Node, number: u32, payload: &[u8], status: Status) {
+pub fn answered(node: &mut Node, number: Option<u32>, payload: &[u8], status: Status) {
     if status == Status::OK
-        && let Some(heard) = node.served.get_mut(&number)
+        && let Some(heard) = number.and_then(|number| node.served.get_mut(&number))
     {
         heard.answer = Some(sum(payload));
     }

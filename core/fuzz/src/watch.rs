@@ -132,6 +132,9 @@ impl Watch {
             self.deaf = self.deaf || self.note_given(&seen).is_err();
         }
         self.deaf |= !sound;
+        if self.deaf {
+            self.flows.forget();
+        }
     }
 
     fn note_given(&mut self, seen: &Seen) -> Result<(), &'static str> {

@@ -94,7 +94,8 @@ use crate::{
 ///
 /// # Laws
 ///
-/// Each is a property test over random runs of two connections (`core/tests/laws.rs`).
+/// Each is a property test over random runs of two connections (`core/tests/laws.rs`), and asked by the fuzz targets
+/// (`core/fuzz`).
 ///
 /// * **L1** Each accepted call leaves exactly once: by [`Event::Done`], by the return of [`cancel`](Self::cancel), or by
 ///   [`into_unfinished`](Self::into_unfinished).
@@ -107,8 +108,8 @@ use crate::{
 /// * **L8** Memory stays within [`Limits`] whatever the peer does.
 /// * **L9** No input panics; time that runs backwards is clamped.
 /// * **L10** [`Ran::No`] means that no octet of that call ever left, or that the peer refused it unstarted.
-/// * **L11** Credit is conserved: what a sender of items may still spend, what its receiver owes it and what is on its
-///   way are together what was granted.
+/// * **L11** Credit is conserved: a sender never begins an item without it, and what the application takes and grants is
+///   what CREDIT returns, but for less than a quarter of the initial credit.
 /// * **L12** Reading never waits for writing, and what reading forces to be written is bounded.
 /// * **L13** The same configuration, seed and inputs give the same outputs, octet for octet.
 ///
@@ -612,7 +613,8 @@ impl<U> Connection<U> {
         self.machine.stats
     }
 
-    /// Calls of this side whose outcome was not fetched, and calls of the peer that hold a place.
+    /// Calls of this side whose outcome was not fetched or whose RESPONSE is due, also if they were given up; and calls
+    /// of the peer that hold a place.
     #[must_use]
     pub fn open_calls(&self) -> (usize, usize) {
         (self.machine.calls.open(), self.machine.served.open())

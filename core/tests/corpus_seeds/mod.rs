@@ -1,5 +1,7 @@
 //! The seeds of the corpora: the golden vectors, cut to what each target reads, and short scripts by hand.
 
+mod talks;
+
 use tieline_core::wire::{FrameType, HEADER_LEN, Parts};
 
 use super::{
@@ -37,7 +39,33 @@ pub(crate) fn all() -> Vec<Seed> {
         seeds.push(("client", format!("calls-{script}"), a_caller(script)));
         seeds.push(("server", format!("calls-{script}"), a_caller(script)));
     }
+    for script in 0..48 {
+        seeds.push(("operations", format!("streams-{script}"), talks::an_operation(script)));
+        seeds.push(("pair", format!("streams-{script}"), talks::a_pair(script)));
+        seeds.push(("client", format!("streams-{script}"), talks::a_stranger(script)));
+        seeds.push(("server", format!("streams-{script}"), talks::a_stranger(script)));
+    }
+    blocks(&mut seeds);
     seeds
+}
+
+/// Blocks, good and bad: how a call is cut, and the payload.
+fn blocks(seeds: &mut Vec<Seed>) {
+    let unfolds =
+        [&[0x80, 0x08, 0x00, 0x61][..], &[0xFE, 0x01, 0x00].repeat(15), &[0xFA, 0x01, 0x00]].concat();
+    let bomb = [&[0xFF, 0xFF, 0xFF, 0xFF, 0x0F][..], &[0xFE, 0x01, 0x00].repeat(100)].concat();
+    let large = [&[0x81, 0x20, 0x00, 0x61][..], &[0xFE, 0x01, 0x00].repeat(64)].concat();
+    let exact = [&[0x80, 0x20, 0x00, 0x61][..], &[0xFE, 0x01, 0x00].repeat(63), &[0xFA, 0x01, 0x00]].concat();
+    let far = [4, 0, b'a', 0x09, 0x02];
+    let long_literal = [&[100, 60 << 2, 99][..], &[7; 100]].concat();
+    let four = [5, 0, b'a', 3 << 2 | 3, 1, 0, 0, 0];
+    let all: [&[u8]; 10] =
+        [b"", &[0], &unfolds, &bomb, &large, &exact, &far, &long_literal, &four, &unfolds[..20]];
+    for (number, block) in all.iter().enumerate() {
+        for cut in [0, 1, 7] {
+            seeds.push(("snappy", format!("block-{number}-{cut}"), [&[cut][..], block].concat()));
+        }
+    }
 }
 
 fn from_frame(id: &str, octets: &[u8], seeds: &mut Vec<Seed>) {

@@ -21,7 +21,14 @@
 //! | `small` | two connections and a few calls, for every run that there is |
 //! | `replay` | a script of input, whole, in pieces, and with output in between |
 
-#![allow(dead_code, unreachable_pub, missing_docs, clippy::print_stdout, clippy::cast_possible_wrap)]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    clippy::print_stdout,
+    clippy::cast_possible_wrap,
+    clippy::cast_possible_truncation
+)]
 
 pub mod flow;
 pub mod frames;
