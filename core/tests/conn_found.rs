@@ -1,5 +1,5 @@
 //! What random runs have found, each as the smallest scenario that shows it.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation)]
 
 mod support;
 

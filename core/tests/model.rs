@@ -640,8 +640,12 @@ fn step() -> impl Strategy<Value = Step> {
     (0..20u8, any::<u8>(), 0..700usize).prop_map(|(what, whose, number)| Step { what, whose, number })
 }
 
+fn cases(usual: u32) -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(usual)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases(10_000)) })]
 
     #[test]
     fn the_connection_does_what_the_model_does(steps in proptest::collection::vec(step(), 1..80)) {
