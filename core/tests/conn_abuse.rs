@@ -159,7 +159,7 @@ fn the_rest_of_what_was_refused_is_free_for_thirty_seconds() {
     assert_eq!(raw.conn.stats().late_frames, 0);
     raw.now += 2 * SECOND;
     raw.feed(&frames::continuation(1, true, &[0; 4096]));
-    assert_eq!(bears(&mut raw, |_| frames::continuation(1, true, &[0; 4096])), 2047);
+    assert_eq!(bears(&mut raw, |_| frames::continuation(1, true, &[0; 4096])), 2046);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use support::{
     raw::{Raw, config},
 };
 use tieline_core::{
-    conn::{Body, CallHead, CallId, Event, Outbox, Side, Taken},
+    conn::{Body, CallHead, CallId, Event, ItemError, Outbox, Rejection, Side, Taken},
     wire::{CheckInAck, Credit, Envelope, FrameType, Item, Kind, Status},
 };
 
@@ -146,15 +146,12 @@ fn what_waits_for_the_verifier_is_not_too_large_in_disguise() {
     assert!(matches!(server.events()[..], [Event::CheckIn(_)]));
     let large = Body::Share(vec![0; 3_000].into());
     let call = stream(&mut server, Kind::ClientStream, None);
-    server.conn.send_item(server.at(), call, large.clone()).unwrap();
-    server.conn.call(server.at(), &CallHead::new("t.S/Echo"), large, 2).unwrap();
+    assert_eq!(server.conn.send_item(server.at(), call, large.clone()), Err(ItemError::TooLarge));
+    let refused = server.conn.call(server.at(), &CallHead::new("t.S/Echo"), large, 2).unwrap_err();
+    assert_eq!((refused.user, refused.reason), (2, Rejection::TooLarge));
     server.conn.accept_check_in(server.at());
     let types = types(&server.frames());
-    assert_eq!(types, [FrameType::CHECK_IN_ACK, FrameType::TABLE, FrameType::REQUEST, FrameType::CANCEL]);
-    let outcomes: Vec<_> =
-        server.outcomes().into_iter().map(|(user, outcome)| (user, outcome.unwrap_err().status())).collect();
-    assert_eq!(outcomes.len(), 2);
-    assert!(outcomes.iter().all(|(_, status)| *status == Status::LOCAL_LIMIT), "{outcomes:?}");
+    assert_eq!(types, [FrameType::CHECK_IN_ACK, FrameType::TABLE, FrameType::REQUEST]);
 }
 
 /// R-STR-06: what is owed is returned at once if nothing more can begin, also if an item has brought that about that
@@ -178,7 +175,7 @@ fn credit_is_not_gathered_while_the_sender_can_begin_nothing() {
     assert_eq!(credit.frame().envelope, Envelope::Credit(Credit { octets: 261 }));
 }
 
-/// One `poll_transmit` commits all that there is, also what comes of it that an item is too large.
+/// One `poll_transmit` commits all that there is, and nothing of a call of which an item turns out too large.
 #[test]
 fn nothing_is_left_behind_by_an_item_that_is_too_large() {
     let mut client = Raw::new(config().build().unwrap(), Side::Client);
@@ -190,5 +187,7 @@ fn nothing_is_left_behind_by_an_item_that_is_too_large() {
     client.outbox = Outbox::with_mark(1);
     let types = types(&client.frames());
     assert!(!client.conn.next().write, "more waits behind {types:?}");
-    assert_eq!(types, [FrameType::TABLE, FrameType::REQUEST, FrameType::CANCEL]);
+    assert_eq!(types, [FrameType::TABLE]);
+    let (_, outcome) = client.outcomes().remove(0);
+    assert_eq!(outcome.unwrap_err().status(), Status::LOCAL_LIMIT);
 }

@@ -51,6 +51,7 @@ type Tickets = BTreeMap<Ticket, oneshot::Sender<Result<Answer, Refusal>>>;
 pub struct Node {
     shared: Arc<Shared>,
     address: String,
+    limits: String,
     timer: AbortHandle,
 }
 
@@ -113,6 +114,7 @@ impl Node {
         let identifier = format!("node:{name}");
         let server = Server::builder(&identifier).services(services(&shared)).listen(address).await?;
         let address = server.address().to_owned();
+        let limits = server.limits().to_string();
         *shared.server() = Some(server);
         for (peer, at) in peers {
             shared.drive(Input::Node(peer.clone()));
@@ -131,13 +133,19 @@ impl Node {
         }
         let timed = Arc::clone(&shared);
         let timer = tokio::spawn(async move { timed.keep_time().await }).abort_handle();
-        Ok(Self { shared, address, timer })
+        Ok(Self { shared, address, limits, timer })
     }
 
     /// The address that it listens on.
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// The limits of its connections, for people to read.
+    #[must_use]
+    pub fn limits(&self) -> &str {
+        &self.limits
     }
 
     /// Takes nothing new, lets what is under way finish for as long as `grace`, and returns when all connections are

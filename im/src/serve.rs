@@ -30,6 +30,7 @@ pub async fn run(
     let node = Node::start(id.clone(), listen, peers).await?;
     let stop = stop_signal(stop_at_eof);
     say(&format!("listening {}", node.address()));
+    say(&format!("limits {}", node.limits()));
     stop.await;
     let started = time::Instant::now();
     tokio::select! {

@@ -1,8 +1,10 @@
 //! Turns one connection: the loop that every adapter shares.
 //!
-//! A turn reads once, takes the lock once, lets the core decode what came and commit what waits, runs handlers and
-//! wakes callers outside the lock, and writes once. It goes on until a turn finds nothing to do; then it parks until
-//! the transport, the clock or a caller wakes it.
+//! A turn reads once, takes the lock, lets the core decode what came and commit what waits, runs handlers and wakes
+//! callers outside the lock, and writes once. If that was all that there was to do, it parks until the transport, the
+//! clock or a caller wakes it; before that it takes the lock once more to tell the core what was written, and to see
+//! whether anybody has called meanwhile, and asks the transport once more for what has arrived, unless it knows that
+//! nothing has.
 
 use std::{
     future::Future,
@@ -21,11 +23,11 @@ use tieline_core::{
 };
 
 use crate::{
-    handler::{Context as HandlerContext, Outcome, Progress},
+    handler::{Outcome, Progress},
     link::{Link, State},
     registry::Role,
     runtime::{BoxFuture, Io, Time},
-    services::Services,
+    services::{Services, Spares},
     tasks::{Stop, Task, answer},
 };
 
@@ -47,13 +49,18 @@ pub(crate) struct Driver<I, T> {
     time: T,
     link: Arc<Link>,
     services: Arc<Services>,
+    spares: Spares,
     role: Role,
     spawn: Spawn,
     outbox: Outbox,
     buffer: Option<BytesMut>,
+    /// The transport has said that nothing has arrived, and wakes this task when something does.
+    dry: bool,
     next: Next,
     /// When the timer that is armed fires.
     armed: Option<Instant>,
+    /// Whom it wakes.
+    timed: Option<Waker>,
     /// Octets that the transport took and the core has not heard of.
     sent: usize,
     broken: Option<Disconnect>,
@@ -102,12 +109,15 @@ impl<I: Io, T: Time> Driver<I, T> {
             time,
             link,
             services,
+            spares: Spares::default(),
             role,
             spawn,
             outbox: Outbox::new(),
             buffer: None,
+            dry: false,
             next,
             armed: None,
+            timed: None,
             sent: 0,
             broken: None,
             deaf: false,
@@ -123,21 +133,19 @@ impl<I: Io, T: Time> Driver<I, T> {
         }
     }
 
-    fn turn(&mut self, cx: &mut Context<'_>) -> Turn {
-        let read = self.read(cx);
-        let link = Arc::clone(&self.link);
+    fn turn(&mut self, cx: &mut Context<'_>, link: &Link) -> Turn {
+        self.read(cx);
         let now = link.clock.now();
         let mut state = link.lock();
         state.now = now;
         state.awake = true;
-        let moved = read || self.sent > 0;
         self.feed(&mut state, now);
         // A large batch is answered in pieces, so that the peer has something to do while this end goes on; a piece is
         // large enough to be worth its system call.
         let piece = (self.came / 4).clamp(LEAST_PIECE, MOST_PIECE);
-        loop {
+        let more = loop {
             let more = self.fetch(&mut state, now);
-            if more || !self.requests.is_empty() {
+            if !self.requests.is_empty() {
                 drop(state);
                 self.handle_requests();
                 state = link.lock();
@@ -145,41 +153,70 @@ impl<I: Io, T: Time> Driver<I, T> {
                     answer(&mut state.conn, now, call, outcome);
                     self.wakers.extend(state.seats.close(call, None).into_iter().flatten());
                 }
+            } else if more {
+                // Others want the lock too.
+                drop(state);
+                state = link.lock();
             }
             state.conn.poll_transmit(now, &mut self.outbox);
             if !more || self.outbox.remaining() >= piece || self.wakers.len() >= WAKERS {
-                break;
+                break more;
             }
-        }
+        };
         state.room.expire(now, &mut self.wakers);
+        let waits = self.outbox.remaining() > 0;
+        let mut done = !more;
+        // After a write it is looked at anyway.
+        if more || !waits {
+            self.look(&mut state);
+            done = !self.next.event;
+        }
+        if done && !waits {
+            leave(&mut state, cx);
+        }
+        drop(state);
+        self.tell();
+        if waits {
+            self.write(cx);
+            done = done && self.is_settled(link, now, cx) && !self.is_failing();
+        }
+        // What has arrived meanwhile is for the next turn.
+        done = done && !self.read(cx);
+        self.finish(cx, now, done)
+    }
+
+    /// What is to be done next; and if it is to read, a buffer for it.
+    fn look(&mut self, state: &mut State) {
         self.next = state.conn.next();
         if let Some(due) = state.room.due() {
             self.next.wake = Some(self.next.wake.map_or(due, |wake| wake.min(due)));
         }
-        // With a new buffer the transport must be asked again before anything is waited for.
-        let lent = self.next.read && self.buffer.is_none();
-        if lent {
+        if self.next.read && self.buffer.is_none() {
             self.buffer = Some(state.conn.lend());
+            self.dry = false;
         }
-        let waits = self.outbox.remaining() > 0;
-        let done = !moved && !lent && !self.next.event;
-        if done || waits {
-            // From here on somebody who changes something must wake this task.
-            state.awake = false;
-            if state.driver.as_ref().is_none_or(|driver| !driver.will_wake(cx.waker())) {
-                state.driver = Some(cx.waker().clone());
-            }
+    }
+
+    /// Tells the core what was written. Whether nothing else is to be done.
+    fn is_settled(&mut self, link: &Link, now: Instant, cx: &Context<'_>) -> bool {
+        let mut state = link.lock();
+        self.feed_sent(&mut state, now);
+        self.look(&mut state);
+        // Somebody may have called meanwhile, and wakes nobody as long as this task is awake.
+        let more = self.next.event || (self.next.write && self.outbox.has_room());
+        if !more {
+            leave(&mut state, cx);
         }
-        drop(state);
-        self.tell();
-        let wrote = waits && self.write(cx);
-        self.finish(cx, done && !wrote)
+        !more
     }
 
     /// What must not happen under the lock.
     fn tell(&mut self) {
         for waker in self.wakers.drain(..) {
             waker.wake();
+        }
+        if self.stops.is_empty() && self.milestones.is_empty() {
+            return;
         }
         for stop in self.stops.drain(..) {
             stop.stop();
@@ -196,18 +233,25 @@ impl<I: Io, T: Time> Driver<I, T> {
         }
     }
 
-    /// Reads once. Whether anything came of it.
+    /// Reads once, unless what was read waits to be fed, or it is known that nothing has arrived. Whether there is
+    /// something to feed.
     fn read(&mut self, cx: &mut Context<'_>) -> bool {
-        if !self.next.read || self.deaf {
+        if !self.next.read || self.deaf || self.dry {
             return false;
         }
         let Some(buffer) = &mut self.buffer else { return false };
+        if !buffer.is_empty() {
+            return true;
+        }
         let end = match self.io.poll_read(cx, buffer) {
             Poll::Ready(Ok(octets)) if octets > 0 => {
                 self.came = octets;
                 return true;
             }
-            Poll::Pending if self.broken.is_none() => return false,
+            Poll::Pending if self.broken.is_none() => {
+                self.dry = true;
+                return false;
+            }
             Poll::Pending => Disconnect::Eof,
             Poll::Ready(Ok(_)) => Disconnect::Eof,
             Poll::Ready(Err(error)) => Disconnect::Error(name(&error)),
@@ -219,15 +263,12 @@ impl<I: Io, T: Time> Driver<I, T> {
 
     /// Tells the core what happened outside.
     fn feed(&mut self, state: &mut State, now: Instant) {
+        self.feed_sent(state, now);
         let conn = &mut state.conn;
         if self.buffer.as_ref().is_some_and(|buffer| !buffer.is_empty())
             && let Some(buffer) = self.buffer.take()
         {
             conn.handle_input(now, buffer);
-        }
-        if self.sent > 0 {
-            conn.handle_sent(now, self.sent);
-            self.sent = 0;
         }
         if let Some(cause) = self.broken
             && self.deaf
@@ -235,12 +276,21 @@ impl<I: Io, T: Time> Driver<I, T> {
         {
             conn.handle_disconnect(now, cause);
         }
-        if conn.next().wake.is_some_and(|wake| wake <= now) {
+        // Whatever has a deadline since then is looked at before this task parks.
+        if self.next.wake.is_some_and(|wake| wake <= now) {
             conn.handle_timeout(now);
             // On an idle line the buffer goes back, so that the core may choose a smaller one.
             if let Some(buffer) = self.buffer.take() {
                 conn.handle_input(now, buffer);
             }
+            self.spares.release();
+        }
+    }
+
+    fn feed_sent(&mut self, state: &mut State, now: Instant) {
+        if self.sent > 0 {
+            state.conn.handle_sent(now, self.sent);
+            self.sent = 0;
         }
     }
 
@@ -303,11 +353,9 @@ impl<I: Io, T: Time> Driver<I, T> {
 
     /// Starts the handlers of calls that came. Those that do not have to wait are answered in this very turn.
     fn handle_requests(&mut self) {
-        for mut incoming in self.requests.drain(..) {
-            let (call, method) = (incoming.call, incoming.method);
-            let body = std::mem::take(&mut incoming.payload);
-            let context = HandlerContext::new(Arc::clone(&self.link), incoming);
-            match self.services.start(method, context, body) {
+        for incoming in self.requests.drain(..) {
+            let call = incoming.call;
+            match self.services.start(&mut self.spares, &self.link, incoming) {
                 Progress::Done(outcome) => self.answers.push((call, outcome)),
                 Progress::Pending(future) => {
                     let stop = Arc::new(Stop::default());
@@ -324,9 +372,8 @@ impl<I: Io, T: Time> Driver<I, T> {
         }
     }
 
-    /// Writes what is committed. Whether anything came of it.
-    fn write(&mut self, cx: &mut Context<'_>) -> bool {
-        let before = self.sent;
+    /// Writes what is committed.
+    fn write(&mut self, cx: &mut Context<'_>) {
         while self.outbox.remaining() > 0 && !self.mute {
             match self.io.poll_write(cx, &mut self.outbox) {
                 Poll::Pending => break,
@@ -335,17 +382,22 @@ impl<I: Io, T: Time> Driver<I, T> {
                 Poll::Ready(Err(error)) => self.fail(name(&error)),
             }
         }
-        self.sent > before || (self.mute && !self.deaf)
+    }
+
+    /// The transport takes no more, and whether it has something to say is to be found out.
+    fn is_failing(&self) -> bool {
+        self.mute && !self.deaf
     }
 
     /// The transport takes no more. What has arrived is still read: it may say why.
     fn fail(&mut self, what: &'static str) {
         self.mute = true;
+        self.dry = false;
         self.broken = Some(Disconnect::Error(what));
     }
 
     /// Goes on, parks, or ends.
-    fn finish(&mut self, cx: &mut Context<'_>, park: bool) -> Turn {
+    fn finish(&mut self, cx: &mut Context<'_>, now: Instant, park: bool) -> Turn {
         if self.next.end == End::Close {
             // What came whole before the end is still served.
             return if self.next.event { Turn::Again } else { Turn::Over };
@@ -368,10 +420,18 @@ impl<I: Io, T: Time> Driver<I, T> {
         // An armed timer that fires too early is cheaper than one that is moved with every call.
         if let Some(wake) = self.next.wake {
             let at = self.armed.map_or(wake, |armed| armed.min(wake));
+            // A timer that is armed and cannot have fired yet need not be asked.
+            let same = self.timed.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+            if same && self.armed == Some(at) && at > now {
+                return Turn::Park;
+            }
             self.armed = Some(at);
             if self.time.poll_until(cx, at).is_ready() {
                 self.armed = None;
                 return Turn::Again;
+            }
+            if !same {
+                self.timed = Some(cx.waker().clone());
             }
         }
         Turn::Park
@@ -385,8 +445,11 @@ impl<I: Io, T: Time> Future for Driver<I, T> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
+        let link = Arc::clone(&this.link);
+        // Whatever woke this task, the transport may have.
+        this.dry = false;
         for _ in 0..TURNS {
-            match this.turn(cx) {
+            match this.turn(cx, &link) {
                 Turn::Again => {}
                 Turn::Park => return Poll::Pending,
                 Turn::Over => return Poll::Ready(()),
@@ -434,6 +497,14 @@ impl<I, T> Drop for Driver<I, T> {
         for waker in wakers {
             waker.wake();
         }
+    }
+}
+
+/// From here on somebody who changes something must wake this task.
+fn leave(state: &mut State, cx: &Context<'_>) {
+    state.awake = false;
+    if state.driver.as_ref().is_none_or(|driver| !driver.will_wake(cx.waker())) {
+        state.driver = Some(cx.waker().clone());
     }
 }
 

@@ -83,8 +83,12 @@ impl CallError {
 /// assert_eq!(error.to_string(), "NOT_FOUND (0x05): nobody of that name is here");
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, ThisError)]
-#[error("{status}: {}", Escaped(message.as_bytes()))]
-pub struct Error {
+#[error("{}: {}", .0.status, Escaped(.0.message.as_bytes()))]
+pub struct Error(pub(crate) Box<ErrorParts>);
+
+/// In a box, so that the result of a handler that has a good answer takes no more room than the answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ErrorParts {
     pub(crate) status: Status,
     pub(crate) message: String,
     pub(crate) code: u32,
@@ -96,39 +100,42 @@ impl Error {
     /// A status of class 0, with a message for people. Any other class but 6 reaches the caller as `INTERNAL`.
     #[must_use]
     pub fn new(status: Status, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), code: 0, detail: Bytes::new(), retry_after: None }
+        let message = message.into();
+        Self(Box::new(ErrorParts { status, message, code: 0, detail: Bytes::new(), retry_after: None }))
     }
 
     /// An error of the application's own: status C0, with a code of 32 bits.
     #[must_use]
     pub fn application(code: u32, message: impl Into<String>) -> Self {
-        Self { code, ..Self::new(Status(0xC0), message) }
+        let mut error = Self::new(Status(0xC0), message);
+        error.0.code = code;
+        error
     }
 
     /// Detail for programs to read.
     #[must_use]
     pub fn detail(mut self, detail: impl Into<Bytes>) -> Self {
-        self.detail = detail.into();
+        self.0.detail = detail.into();
         self
     }
 
     /// How long the caller should wait before another try.
     #[must_use]
     pub fn retry_after(mut self, after: Duration) -> Self {
-        self.retry_after = Some(after);
+        self.0.retry_after = Some(after);
         self
     }
 
     /// The status.
     #[must_use]
     pub fn status(&self) -> Status {
-        self.status
+        self.0.status
     }
 
     /// The message.
     #[must_use]
     pub fn message(&self) -> &str {
-        &self.message
+        &self.0.message
     }
 }
 
@@ -138,13 +145,13 @@ impl From<CallError> for Error {
     fn from(error: CallError) -> Self {
         use tieline_core::wire::Class;
         match error.status().class() {
-            Class::Handler | Class::Application => Self {
+            Class::Handler | Class::Application => Self(Box::new(ErrorParts {
                 status: error.status(),
                 message: error.message().to_owned(),
                 code: error.code(),
                 detail: error.detail().clone(),
                 retry_after: error.retry_after(),
-            },
+            })),
             _ => Self::new(Status::INTERNAL, error.to_string()),
         }
     }

@@ -1,11 +1,13 @@
 //! Handlers: polled once where they stand, and made a task only if they have to wait.
 
 use std::{
+    any::Any,
     fmt,
     future::Future,
+    marker::PhantomData,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     task::{Poll, Waker},
 };
 
@@ -107,17 +109,33 @@ pub(crate) enum Progress {
     Pending(BoxFuture<Result<Bytes, Error>>),
 }
 
+/// Where the futures of a handler stand on one connection: the memory of a call that did not have to wait serves the
+/// next one.
+pub(crate) type Spare = Box<dyn Any + Send>;
+
 /// A handler of any type.
 pub(crate) trait Handler: Send + Sync {
-    /// Starts it and polls it once.
-    fn start(&self, context: Context, body: Bytes) -> Progress;
+    /// A place for its futures.
+    fn spare(&self) -> Spare;
+
+    /// Starts it in such a place and polls it once.
+    fn start(&self, spare: &mut Spare, link: &Arc<Link>, incoming: Incoming) -> Progress;
 }
 
-/// A handler that is an async function. The memory of a call that did not have to wait serves the next one.
+/// A handler that is an async function.
 pub(crate) struct AsyncFn<F, Fut> {
-    pub(crate) function: F,
-    pub(crate) spare: Mutex<Option<Pin<Box<Cell<Fut>>>>>,
+    function: F,
+    future: PhantomData<fn() -> Fut>,
 }
+
+impl<F, Fut> AsyncFn<F, Fut> {
+    pub(crate) const fn new(function: F) -> Self {
+        Self { function, future: PhantomData }
+    }
+}
+
+/// What a [`Spare`] of it is.
+type Place<Fut> = Option<Pin<Box<Cell<Fut>>>>;
 
 pin_project! {
     /// The place of one handler's future.
@@ -148,12 +166,19 @@ where
     Fut: Future<Output = Result<B, Error>> + Send + 'static,
     B: Into<Bytes>,
 {
-    fn start(&self, context: Context, body: Bytes) -> Progress {
-        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let mut cell = spare.unwrap_or_else(|| Box::pin(Cell { future: None }));
+    fn spare(&self) -> Spare {
+        Box::new(None as Place<Fut>)
+    }
+
+    fn start(&self, spare: &mut Spare, link: &Arc<Link>, mut incoming: Incoming) -> Progress {
+        let mut other = None;
+        // It is one of its own, so the other one is not used.
+        let place = spare.downcast_mut::<Place<Fut>>().unwrap_or(&mut other);
+        let cell = place.get_or_insert_with(|| Box::pin(Cell { future: None }));
         // A panic drops the future with the cell: nothing of it is seen again.
         let polled = catch_unwind(AssertUnwindSafe(|| {
-            let future = (self.function)(context, body);
+            let body = std::mem::take(&mut incoming.payload);
+            let future = (self.function)(Context::new(Arc::clone(link), incoming), body);
             cell.as_mut().project().future.set(Some(future));
             // If it has to wait it becomes a task, which polls it again with a waker of its own.
             let polled = cell.as_mut().poll(&mut std::task::Context::from_waker(Waker::noop()));
@@ -162,13 +187,10 @@ where
             }
             polled
         }));
-        match polled {
-            Ok(Poll::Ready(result)) => {
-                *self.spare.lock().unwrap_or_else(PoisonError::into_inner) = Some(cell);
-                Progress::Done(Outcome::Answer(result))
-            }
-            Ok(Poll::Pending) => Progress::Pending(cell),
-            Err(_) => {
+        match (polled, place.take_if(|cell| cell.future.is_some())) {
+            (Ok(Poll::Ready(result)), _) => Progress::Done(Outcome::Answer(result)),
+            (Ok(Poll::Pending), Some(cell)) => Progress::Pending(cell),
+            (_, cell) => {
                 let _ = catch_unwind(AssertUnwindSafe(|| drop(cell)));
                 Progress::Done(Outcome::Panicked)
             }

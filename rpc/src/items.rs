@@ -159,7 +159,8 @@ impl ItemSink {
     }
 
     /// Sends an item. It completes at once while there is room, and otherwise waits until the node has taken some of
-    /// those before it. Dropped while it waits, it has sent nothing.
+    /// those before it. Dropped while it waits, it has sent nothing. Empty items are charged to the abuse budget of
+    /// who sends them (protocol, R-ABU): a few do no harm, thousands a second end the connection.
     ///
     /// # Errors
     /// [`CallError`]: the call is over, or the item is larger than the node reads (`LOCAL_LIMIT`; the call goes on).

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Items that are sent or taken before other tasks of the runtime get their turn.
-pub(crate) const RUN: usize = 256;
+pub(crate) const RUN: usize = 1024;
 /// Items that are drawn from an iterator at a time, and sent under one lock.
 const BATCH: usize = 64;
 

@@ -30,6 +30,7 @@ pub struct Server<R: Runtime> {
     clock: Arc<dyn Clock>,
     registry: Arc<Registry>,
     address: String,
+    config: Arc<Config>,
     stop: Arc<StopAccepting>,
 }
 
@@ -49,6 +50,12 @@ impl<R: Runtime> Server<R> {
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Its limits, as they are kept: good to have in a log when it starts.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        self.config.limits()
     }
 
     /// Those who are connected and checked in: call them.
@@ -173,6 +180,7 @@ impl<R: Runtime> ServerBuilder<R> {
             clock: Arc::clone(&clock),
             registry: Arc::clone(&registry),
             address: listener.local_address(),
+            config: Arc::clone(&config),
             stop: Arc::clone(&stop),
         };
         let acceptor = Acceptor {

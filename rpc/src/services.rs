@@ -1,16 +1,17 @@
 //! What a node serves: methods by name, each with its handler.
 
-use std::{fmt, future::Future, sync::Mutex};
+use std::{fmt, future::Future, sync::Arc};
 
 use bytes::Bytes;
 use tieline_core::{
-    conn::{ConfigBuilder, MethodSpec},
+    conn::{ConfigBuilder, Incoming, MethodSpec},
     wire::Kind,
 };
 
 use crate::{
     error::Error,
-    handler::{AsyncFn, Context, Handler, Outcome, Progress},
+    handler::{AsyncFn, Context, Handler, Outcome, Progress, Spare},
+    link::Link,
     served::{ServedItems, ServedSink},
 };
 
@@ -57,7 +58,7 @@ impl Services {
         Fut: Future<Output = Result<B, Error>> + Send + 'static,
         B: Into<Bytes> + 'static,
     {
-        let handler = Box::new(AsyncFn { function, spare: Mutex::new(None) });
+        let handler = Box::new(AsyncFn::new(function));
         self.methods.push(Method { name: name.to_owned(), kind, compress: false, handler });
         self
     }
@@ -79,8 +80,9 @@ impl Services {
     /// use tieline::Services;
     ///
     /// let services = Services::new().server_stream("demo.Text/Words", |_cx, body, mut sink| async move {
-    ///     let words = body.split(u8::is_ascii_whitespace);
-    ///     sink.send_all(words.map(|word| body.slice_ref(word))).await?;
+    ///     for word in body.split(u8::is_ascii_whitespace) {
+    ///         sink.send(body.slice_ref(word)).await?;
+    ///     }
     ///     Ok("these were all")
     /// });
     /// # assert_eq!(services.names().count(), 1);
@@ -188,13 +190,50 @@ impl Services {
         })
     }
 
+    /// Starts the handler of a call that came on `link`. `spares` belong to the connection and are kept from call to
+    /// call.
     #[inline]
-    pub(crate) fn start(&self, method: u32, context: Context, body: Bytes) -> Progress {
-        match self.methods.get(method as usize) {
-            Some(method) => method.handler.start(context, body),
+    pub(crate) fn start(&self, spares: &mut Spares, link: &Arc<Link>, incoming: Incoming) -> Progress {
+        let method = incoming.method as usize;
+        let Some(Method { handler, .. }) = self.methods.get(method) else {
             // Not reached: the core knows the same methods.
-            None => Progress::Done(Outcome::Panicked),
+            return Progress::Done(Outcome::Panicked);
+        };
+        match spares.0.get_mut(method) {
+            Some(Some(spare)) => handler.start(spare, link, incoming),
+            _ => spares.first(method, &**handler, link, incoming),
         }
+    }
+}
+
+/// By method, where handlers keep the memory of their futures.
+#[derive(Default)]
+pub(crate) struct Spares(Vec<Option<Spare>>);
+
+impl Spares {
+    /// The first call of a method.
+    #[cold]
+    fn first(
+        &mut self,
+        method: usize,
+        handler: &dyn Handler,
+        link: &Arc<Link>,
+        incoming: Incoming,
+    ) -> Progress {
+        let mut spare = handler.spare();
+        let progress = handler.start(&mut spare, link, incoming);
+        if self.0.len() <= method {
+            self.0.resize_with(method + 1, || None);
+        }
+        if let Some(place) = self.0.get_mut(method) {
+            *place = Some(spare);
+        }
+        progress
+    }
+
+    /// Gives the memory back, on an idle line.
+    pub(crate) fn release(&mut self) {
+        self.0 = Vec::new();
     }
 }
 

@@ -139,10 +139,11 @@ impl Drop for Task {
 #[inline]
 pub(crate) fn answer(conn: &mut Connection<u32>, now: Instant, call: Served, outcome: Outcome) {
     let _ = match outcome {
-        Outcome::Answer(Ok(body)) => conn.reply(now, call, &Reply::ok(Body::Share(body))),
+        Outcome::Answer(Ok(body)) => conn.answer(now, call, Body::Share(body)),
         Outcome::Answer(Err(error)) => {
+            let error = *error.0;
             let mut reply = Reply::error(error.status, &error.message);
-            reply.body = Body::Share(error.detail.clone());
+            reply.body = Body::Share(error.detail);
             reply.code = error.code;
             reply.retry_after = error.retry_after;
             conn.reply(now, call, &reply)

@@ -17,6 +17,33 @@
 //! # }
 //! ```
 //!
+//! Items from the node, as many as the caller takes, and then the answer:
+//!
+//! ```
+//! use tieline_tokio::{Client, Server};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let server = Server::builder("node-2")
+//!     .server_stream("demo.Text/Words", |_cx, body, mut sink| async move {
+//!         for word in body.split(|octet| *octet == b' ') {
+//!             sink.send(body.slice_ref(word)).await?; // waits while the caller does not keep up
+//!         }
+//!         Ok("these were all")
+//!     })
+//!     .listen("127.0.0.1:0")
+//!     .await?;
+//!
+//! let client = Client::connect(server.address()).await?;
+//! let mut words = client.server_stream("demo.Text/Words", "to be or not").await?;
+//! while let Some(word) = words.next().await {
+//!     println!("{:?}", word?);
+//! }
+//! assert_eq!(words.finish().await?.payload, "these were all");
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! Everything else is the `tieline` crate, re-exported here: see [`Client`], [`Server`], [`Peer`], [`CallError`].
 //! Connections set TCP_NODELAY, TCP_NOTSENT_LOWAT and, once checked in, TCP_USER_TIMEOUT.
 #![forbid(unsafe_code)]

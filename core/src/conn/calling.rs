@@ -6,10 +6,11 @@ use bytes::Bytes;
 
 use super::{
     calls::{Cold, Owner, Wire},
+    config::MOST_CREDIT,
     event::{Body, CallHead, CallId, Failure, Rejection, Stream},
     fragments::SHORT_ENVELOPE,
     lanes::{Sort, Waiting, lane},
-    machine::{Machine, Phase},
+    machine::Machine,
     outbox::SHARE_FROM,
     quick::Straight,
     streaming::Streaming,
@@ -66,17 +67,18 @@ impl Machine {
         if head.method.is_empty() || head.method.len() > MAX_NAME {
             return Err(Rejection::BadHead);
         }
-        let ready = self.phase == Phase::Ready;
-        if ready && body.len() > self.peer_message {
+        // A server knows before it is ready; a client's calls are judged again when they are committed.
+        let met = self.peer.is_some();
+        if met && body.len() > self.peer_message {
             return Err(Rejection::TooLarge);
         }
         let streams = head.kind != Kind::Unary;
-        if ready && (self.peer_concurrent == 0 || (streams && self.peer_streams == 0)) {
+        if met && (self.peer_concurrent == 0 || (streams && self.peer_streams == 0)) {
             return Err(Rejection::NotServed);
         }
         let plain = !streams && head.is_plain();
         let in_bounds = head.ordering_key.len() <= MAX_KEY && !(streams && one_way);
-        if !plain && !(in_bounds && metadata_in_bounds(head.metadata.iter().copied())) {
+        if !(plain || in_bounds && metadata_in_bounds(head.metadata.iter().copied())) {
             return Err(Rejection::BadHead);
         }
         let limits = &self.config.limits;
@@ -105,8 +107,7 @@ impl Machine {
             Body::Copy(octets) if octets.len() >= SHARE_FROM => Body::Share(Bytes::copy_from_slice(octets)),
             body => body,
         };
-        // While a server decides about a client, what the client reads is known, but not compared yet.
-        let asked = (head.compress || self.config.compress) && self.snappy && ready;
+        let asked = (head.compress || self.config.compress) && self.snappy;
         let packed = match &body {
             Body::Share(octets) if asked && octets.len() >= self.config.compress_from => {
                 self.compress(head.method, octets)
@@ -116,9 +117,10 @@ impl Machine {
             }
             _ => None,
         };
+        let credit = head.credit.filter(|_| streams).map(|credit| credit.min(MOST_CREDIT));
         let (own_window, peer_window) = (self.config.limits.stream_window, self.peer_window);
         let cold = (streams || packed.is_some()).then(|| {
-            let credit = head.credit.unwrap_or(own_window);
+            let credit = credit.unwrap_or(own_window);
             alloc::boxed::Box::new(Cold {
                 compressed: packed.is_some(),
                 compress: (streams && asked).then(|| Arc::from(head.method)),
@@ -157,7 +159,7 @@ impl Machine {
                 metadata: Repeated::from(head.metadata),
                 codec: head.codec,
                 kind: head.kind.to_wire(),
-                credit: head.credit.filter(|_| streams),
+                credit,
                 trace: head.trace,
                 ..Request::default()
             };

@@ -52,19 +52,18 @@ impl Purse {
 pub(crate) struct Till {
     /// What the sender has left, as far as is known here.
     credit: i64,
-    /// The initial credit and all that was granted beyond it: what the sender can have at most, once everything is
-    /// taken and returned.
-    all: i64,
     /// A quarter of the initial credit: what is gathered before it is returned.
     gather: u32,
     /// The cost of items that were taken, not returned yet.
     owed: u32,
+    /// The initial credit and all grants: what the sender has once every item is taken and returned.
+    allowed: u32,
 }
 
 impl Till {
     pub(crate) const fn new(initial: u32) -> Self {
         let initial = if initial > MOST_CREDIT { MOST_CREDIT } else { initial };
-        Self { credit: initial as i64, all: initial as i64, gather: initial / 4, owed: 0 }
+        Self { credit: initial as i64, gather: initial / 4, owed: 0, allowed: initial }
     }
 
     /// An item of so many octets begins. `false` if there was no credit for it: PE.
@@ -95,7 +94,7 @@ impl Till {
         self.owed > 0 && (self.owed >= self.gather || self.credit <= 0)
     }
 
-    /// Whether anything is owed.
+    /// Whether anything is to be returned, due or not.
     pub(crate) const fn owes(&self) -> bool {
         self.owed > 0
     }
@@ -107,13 +106,12 @@ impl Till {
         octets
     }
 
-    /// The application lets more come than it returns; what fits below the most that there may be. Items that wait to
-    /// be taken count: their cost is returned as well.
+    /// The application lets more come than it returns; what fits below the most that there may be, also when the items
+    /// that were not taken yet are returned.
     pub(crate) fn grant(&mut self, octets: u32) {
-        let room = i64::from(MOST_CREDIT).saturating_sub(self.all).max(0);
-        let granted = i64::from(octets).min(room);
-        self.all = self.all.saturating_add(granted);
-        self.owed = self.owed.saturating_add(u32::try_from(granted).unwrap_or(0));
+        let granted = octets.min(MOST_CREDIT.saturating_sub(self.allowed));
+        self.allowed += granted;
+        self.owed = self.owed.saturating_add(granted);
     }
 
     /// What the sender may still spend, and an item: late items of an ended call are free up to this.
@@ -176,15 +174,21 @@ mod tests {
         assert_eq!(till.pay(), 10);
         till.grant(100);
         assert_eq!(till.pay(), 0);
+        assert!(till.charge(744));
+        till.grant(100);
+        assert_eq!(till.pay(), 0, "what came will be returned");
+        till.taken(744);
+        assert_eq!((till.pay(), till.credit), (1000, i64::from(MOST_CREDIT)));
     }
 
     #[test]
-    fn an_item_that_waits_to_be_taken_leaves_no_room_for_a_grant() {
-        let mut till = Till::new(MOST_CREDIT);
-        assert!(till.charge(44));
-        till.grant(300);
-        assert_eq!(till.pay(), 0);
-        let _ = till.taken(44);
-        assert_eq!((till.pay(), till.credit), (300, MOST_CREDIT.into()));
+    fn a_grant_leaves_room_for_what_was_not_taken() {
+        let mut till = Till::new(MOST_CREDIT - 10);
+        assert!(till.charge(1000));
+        till.grant(1000);
+        assert_eq!(till.pay(), 10);
+        till.taken(1000);
+        till.pay();
+        assert_eq!(till.credit, i64::from(MOST_CREDIT));
     }
 }

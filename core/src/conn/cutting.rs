@@ -42,6 +42,12 @@ impl Machine {
         self.end_early(slot, Cancel::Disconnected, both, "this node closes the connection");
     }
 
+    /// An item of a call cannot be used.
+    pub(super) fn interrupt_for_item(&mut self, call: Served, why: &'static str) {
+        let both = (Status::INTERRUPTED, Status::INTERRUPTED);
+        self.end_early(call.slot, Cancel::BrokenItem, both, why);
+    }
+
     /// Ends a call in its handler's stead, with one status if that has not started, with another if it has.
     fn end_early(
         &mut self,

@@ -117,9 +117,12 @@ impl Inbox {
         let buffer = if held > 0 {
             // Enough for the rest of the frame is enough: what is decoded next makes room.
             if self.store.capacity().saturating_sub(held) < missing.max(LEAST).min(want) {
-                let mut larger = BytesMut::with_capacity(held.saturating_add(want));
-                larger.extend_from_slice(&self.store);
-                self.retire(larger);
+                // A line that is busy cuts most reads within a frame: a block that has come free serves here too, if
+                // the part of a frame leaves room enough in it.
+                let size = if held <= want / 4 { want } else { held.saturating_add(want) };
+                let mut next = self.reuse(size).unwrap_or_else(|| BytesMut::with_capacity(size));
+                next.extend_from_slice(&self.store);
+                self.retire(next);
             }
             self.store.split_off(held)
         } else {

@@ -338,8 +338,11 @@ impl Machine {
     /// A CONTINUATION of no message that is open: the rest of one that was refused at its first frame, or that this
     /// side ended, is free; any other has no beginning.
     pub(super) fn stray_continuation(&mut self, header: Header) -> Flow {
-        if let Some(until) = self.refused.get(&header.id).copied() {
-            if !header.flags.contains(Flags::MORE) || self.now > until {
+        let kept = self.refused.get(&header.id).copied();
+        if kept.is_some_and(|until| self.now > until) {
+            self.refused.remove(&header.id);
+        } else if kept.is_some() {
+            if !header.flags.contains(Flags::MORE) {
                 self.refused.remove(&header.id);
             }
             self.skip_frame(header);
@@ -369,8 +372,11 @@ impl Machine {
         if self.refused.len() >= most {
             self.refused.retain(|_, until| *until >= now);
         }
-        if self.refused.len() < most {
-            self.refused.insert(id, now.saturating_add(30 * SECOND));
+        if self.refused.len() >= most
+            && let Some(oldest) = self.refused.iter().min_by_key(|(_, until)| **until).map(|(id, _)| *id)
+        {
+            self.refused.remove(&oldest);
         }
+        self.refused.insert(id, now.saturating_add(30 * SECOND));
     }
 }

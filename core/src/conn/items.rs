@@ -11,7 +11,7 @@ use super::{
     event::{Body, CallId, ItemError, Stream, Taken},
     fragments::{Whole, commit_rest},
     lanes::{Sort, Waiting},
-    machine::{Machine, Phase, Tiding},
+    machine::{Machine, Tiding},
     outbox::{Outbox, SHARE_FROM},
     rest::Rest,
     streaming::{Ending, Outgoing, Sends, Streaming, Takes},
@@ -70,7 +70,7 @@ impl Machine {
             return Err(ItemError::Over);
         }
         // Before check-in it is not known yet what the peer reads.
-        let most = if self.phase == Phase::Ready { self.peer_item } else { usize::MAX };
+        let most = if self.peer.is_some() { self.peer_item } else { usize::MAX };
         let (octets, most_queued) = (item.len(), self.config.limits.max_queued_items);
         let open = self.of_application(stream).and_then(|streaming| streaming.sends.as_mut());
         let sends = open.filter(|sends| sends.ending == Ending::Open).ok_or(ItemError::Over)?;
@@ -167,6 +167,10 @@ impl Machine {
     }
 
     pub(super) fn queue_credit(&mut self, stream: Stream) {
+        // No frame of a call goes before its REQUEST: `request_is_out` asks again.
+        if self.on_the_wire(stream).is_none() {
+            return;
+        }
         if let Some(takes) = self.takes(stream)
             && !core::mem::replace(&mut takes.credit_waits, true)
         {
@@ -176,18 +180,30 @@ impl Machine {
 
     // ---- out --------------------------------------------------------------------------------------------------
 
+    /// The REQUEST of a call that streams is out whole: what waited for that may go.
+    pub(super) fn request_is_out(&mut self, stream: Stream) {
+        self.kick(stream);
+        if self.takes(stream).is_some_and(|takes| takes.till.owes()) {
+            self.queue_credit(stream);
+        }
+    }
+
     /// Puts a stream into the lanes if a frame of it could be committed.
     pub(super) fn kick(&mut self, stream: Stream) {
+        self.line_up(stream, Sort::Other);
+    }
+
+    fn line_up(&mut self, stream: Stream, sort: Sort) {
         let Some((_, lane)) = self.on_the_wire(stream) else { return };
         if let Some(sends) = self.sends(stream).filter(|sends| sends.is_ready() && !sends.in_lane) {
             sends.in_lane = true;
-            self.lanes.push(Sort::Other, lane, Waiting::Items(stream));
+            self.lanes.push(sort, lane, Waiting::Items(stream));
         }
     }
 
     /// Commits one frame of a stream; `false` if it has nothing any more.
     pub(super) fn commit_items(&mut self, stream: Stream, out: &mut Outbox) -> bool {
-        let (room, most, most_item) = (self.room(), self.peer_frame, self.peer_item);
+        let (room, most) = (self.room(), self.peer_frame);
         let on_the_wire = self.on_the_wire(stream);
         let most_queued = self.config.limits.max_queued_items;
         let Some(sends) = self.sends(stream) else { return false };
@@ -195,11 +211,6 @@ impl Machine {
         let Some((id, _)) = on_the_wire.filter(|_| sends.is_ready()) else { return false };
         let mut done = false;
         match sends.first() {
-            Some(item) if item.octets.len() > most_item => {
-                // It was handed over before the peer had said what it reads.
-                self.broken_item(stream, true, "an item is larger than the peer reads");
-                return true;
-            }
             Some(item) => {
                 let (octets, compressed) = (item.octets.clone(), item.compressed);
                 let sent = match sends.sent {
@@ -227,7 +238,7 @@ impl Machine {
                 self.stats.frames_out += 1;
             }
             None => {
-                sends.ending = Ending::Committed;
+                sends.ending = Ending::Over;
                 self.put(out, FrameType::STREAM_END, Status::OK, id, Envelope::None);
             }
         }
@@ -239,7 +250,7 @@ impl Machine {
             sends.wants_room = false;
             self.tidings.push_back(Tiding::Writable(stream));
         }
-        self.kick(stream);
+        self.line_up(stream, Sort::Rest);
         if let Stream::Theirs(call) = stream {
             self.answer_behind_items(call);
         }
@@ -248,21 +259,11 @@ impl Machine {
 
     /// The credit that is due for a stream, if it is still open.
     pub(super) fn credit_to_commit(&mut self, stream: Stream) -> Option<(u64, u32)> {
-        let id = self.on_the_wire(stream).map(|(id, _)| id);
+        let (id, _) = self.on_the_wire(stream)?;
         let takes = self.of_application(stream)?.takes.as_mut()?;
         takes.credit_waits = false;
-        // Before its REQUEST is out it stays owed.
-        let id = id?;
         let octets = if takes.ended { 0 } else { takes.till.pay() };
         (octets > 0).then_some((id, octets))
-    }
-
-    /// The last frame of a call is committed: its items may begin, and what was granted before is due.
-    pub(super) fn begin_stream(&mut self, stream: Stream) {
-        if self.takes(stream).is_some_and(|takes| takes.till.owes()) {
-            self.queue_credit(stream);
-        }
-        self.kick(stream);
     }
 
     /// Items of a stream that wait are dropped, and one that is half sent is abandoned: the call has ended.
@@ -308,7 +309,7 @@ impl Machine {
 
     /// Whether a stream's items of this size are to be compressed.
     fn may_pack(&mut self, stream: Stream, octets: usize) -> bool {
-        if !self.snappy || self.phase != Phase::Ready || octets < self.config.compress_from {
+        if !self.snappy || octets < self.config.compress_from {
             return false;
         }
         match stream {

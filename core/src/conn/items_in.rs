@@ -6,7 +6,7 @@ use super::{
     assembly::{Arriving, Message, lost_reply},
     budget::cost,
     credit::ITEM,
-    event::{CallId, Cancel, Failure, Served, Stream},
+    event::{CallId, Failure, Served, Stream},
     gain::{Declared, declared},
     input::Flow,
     machine::Machine,
@@ -123,7 +123,7 @@ impl Machine {
             return Err("an item without credit");
         }
         if takes.till.is_due() {
-            // Nothing more can begin, so what is owed is not gathered any longer.
+            // Nothing more can begin: what was gathered goes back at once.
             self.queue_credit(stream);
         }
         Ok(Opened { part, total, plain, too_large, bad })
@@ -192,9 +192,7 @@ impl Machine {
     /// An item that cannot be used ends its call: at the callee the handler is cancelled, at the caller it is told.
     pub(super) fn broken_item(&mut self, stream: Stream, too_large: bool, why: &'static str) {
         match stream {
-            Stream::Theirs(call) => {
-                self.cut_short(call.slot, Cancel::BrokenItem, Status::INTERRUPTED, why);
-            }
+            Stream::Theirs(call) => self.interrupt_for_item(call, why),
             Stream::Ours(id) => {
                 let status = if too_large { Status::LOCAL_LIMIT } else { Status::BAD_REPLY };
                 self.give_up(id.slot);
@@ -222,9 +220,7 @@ impl Machine {
 
     fn item_lost(&mut self, stream: Stream, why: &'static str) {
         match stream {
-            Stream::Theirs(call) => {
-                self.cut_short(call.slot, Cancel::BrokenItem, Status::INTERRUPTED, why);
-            }
+            Stream::Theirs(call) => self.interrupt_for_item(call, why),
             // The RESPONSE decides; only a good one cannot be believed.
             Stream::Ours(id) => {
                 self.give_up(id.slot);
@@ -280,7 +276,7 @@ impl Machine {
             return self.violation("CREDIT for a direction that the kind has not");
         };
         // It crossed the end.
-        if over && sends.is_empty() || sends.ending == Ending::Committed {
+        if over && sends.is_empty() || sends.ending == Ending::Over {
             return Flow::Again;
         }
         if !sends.purse.granted(credit.octets) {

@@ -1,8 +1,10 @@
 //! What waits to be committed, by priority.
 //!
 //! REQUESTs wait apart from all else: the peer's `max_concurrent` may hold them up, and its `max_streams` those that
-//! stream, and nothing else may stand behind them then. Within a lane the order is the order of arrival, and the sorts
-//! take turns. A message or a stream of which more is to come goes to the end of its queue after each of its frames.
+//! stream, and nothing else may stand behind them then. But for that the order within a priority is the order of
+//! arrival. What more there is of a message or a stream after one of its frames goes to the end of a queue of its own:
+//! round robin. Those who have not begun go before it, so that a small message waits for one frame however many large
+//! ones have begun; but not for ever.
 
 use alloc::collections::VecDeque;
 
@@ -14,13 +16,16 @@ pub(crate) const LANES: usize = 3;
 /// The lane of priority 0.
 pub(crate) const NORMAL: u8 = 1;
 
+/// The lane of priority −1.
+pub(crate) const LAST: u8 = 2;
+
 /// The lane of a priority; others are clamped (protocol §5).
 #[inline]
 pub(crate) const fn lane(priority: i32) -> u8 {
     match priority {
         1.. => 0,
         0 => NORMAL,
-        _ => 2,
+        _ => LAST,
     }
 }
 
@@ -49,20 +54,27 @@ pub(crate) enum Waiting {
 /// A queue in which some entries may have been withdrawn.
 #[derive(Default)]
 pub(crate) struct Queue {
-    entries: VecDeque<Waiting>,
+    /// Who waits, and the number of its arrival.
+    entries: VecDeque<(u64, Waiting)>,
     withdrawn: usize,
 }
 
 impl Queue {
     #[inline]
-    pub(crate) fn push(&mut self, waiting: Waiting) {
-        self.entries.push_back(waiting);
+    pub(crate) fn push(&mut self, number: u64, waiting: Waiting) {
+        self.entries.push_back((number, waiting));
+    }
+
+    /// The number of the first.
+    #[inline]
+    fn first(&self) -> Option<u64> {
+        self.entries.front().map(|(number, _)| *number)
     }
 
     /// The next entry; the caller says with [`found_withdrawn`](Self::found_withdrawn) if it no longer stands.
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<Waiting> {
-        self.entries.pop_front()
+        self.entries.pop_front().map(|(_, waiting)| waiting)
     }
 
     /// Whether anything that still stands waits.
@@ -79,7 +91,7 @@ impl Queue {
     pub(crate) fn withdraw(&mut self, mut stands: impl FnMut(Waiting) -> bool) {
         self.withdrawn += 1;
         if self.withdrawn > 32 && self.withdrawn * 2 > self.entries.len() {
-            self.entries.retain(|waiting| stands(*waiting));
+            self.entries.retain(|(_, waiting)| stands(*waiting));
             self.withdrawn = 0;
         }
     }
@@ -96,12 +108,19 @@ impl Queue {
     }
 }
 
-/// The queues: three for REQUESTs, three for those that stream, three for all else.
+/// Frames of those who have not begun that go in a row before one of those who have.
+const IN_A_ROW: u8 = 8;
+
+/// The queues: three for REQUESTs, three for those that stream, three for all else that has not begun, three for what
+/// more there is.
 #[derive(Default)]
 pub(crate) struct Lanes {
-    queues: [Queue; 3 * LANES],
+    queues: [Queue; 4 * LANES],
     /// A bit for each queue in which something that still stands may wait.
     busy: u16,
+    arrivals: u64,
+    /// How many went in a row.
+    in_a_row: u8,
 }
 
 /// What the peer would take now.
@@ -123,11 +142,13 @@ pub(crate) enum Sort {
     /// A REQUEST that streams.
     Stream,
     Other,
+    /// What more there is of what has begun.
+    Rest,
 }
 
 const REQUESTS: u16 = 0b000_000_111;
 const STREAMS: u16 = 0b000_111_000;
-const OTHERS: u16 = 0b111_000_000;
+const OTHERS: u16 = 0b111_111_000_000;
 
 impl Lanes {
     #[inline]
@@ -137,6 +158,7 @@ impl Lanes {
             Sort::Request => lane as usize,
             Sort::Stream => LANES + lane as usize,
             Sort::Other => 2 * LANES + lane as usize,
+            Sort::Rest => 3 * LANES + lane as usize,
         }
     }
 
@@ -144,9 +166,40 @@ impl Lanes {
     pub(crate) fn push(&mut self, sort: Sort, lane: u8, waiting: Waiting) {
         let index = Self::index(sort, lane);
         if let Some(queue) = self.queues.get_mut(index) {
-            queue.push(waiting);
+            queue.push(self.arrivals, waiting);
+            self.arrivals += 1;
             self.busy |= 1 << index;
         }
+    }
+
+    /// Whose turn it is among those of the highest priority that may go: the sort and the lane.
+    pub(crate) fn turn(&mut self, window: Window) -> Option<(Sort, u8)> {
+        let sorts = [
+            (Sort::Other, true),
+            (Sort::Stream, window.requests && window.streams),
+            (Sort::Request, window.requests),
+        ];
+        (0..3u8).find_map(|lane| {
+            let first = |sort| {
+                let index = Self::index(sort, lane);
+                let busy = self.busy & (1 << index) != 0;
+                self.queues.get(index).filter(|_| busy).and_then(Queue::first)
+            };
+            let open = sorts.iter().filter(|(_, open)| *open);
+            let new = open.filter_map(|(sort, _)| Some((first(*sort)?, *sort))).min_by_key(|(at, _)| *at);
+            let begun = first(Sort::Rest).is_some();
+            match new {
+                Some((_, sort)) if !begun || self.in_a_row < IN_A_ROW => {
+                    self.in_a_row = if begun { self.in_a_row + 1 } else { 0 };
+                    Some((sort, lane))
+                }
+                _ if begun => {
+                    self.in_a_row = 0;
+                    Some((Sort::Rest, lane))
+                }
+                _ => None,
+            }
+        })
     }
 
     /// The next of a queue.
@@ -214,6 +267,7 @@ impl Lanes {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     const OPEN: Window = Window { requests: true, streams: true };
@@ -241,6 +295,41 @@ mod tests {
         lanes.found_withdrawn(Sort::Other, 2);
         assert_eq!(lanes.pop(Sort::Other, 2), Some(call(3)));
         assert!(!lanes.any(Window::SHUT));
+    }
+
+    #[test]
+    fn turns_go_by_priority_and_then_by_arrival() {
+        let mut lanes = Lanes::default();
+        lanes.push(Sort::Request, 1, call(1));
+        lanes.push(Sort::Other, 1, call(2));
+        lanes.push(Sort::Stream, 1, call(3));
+        lanes.push(Sort::Other, 0, call(4));
+        let mut order = alloc::vec::Vec::new();
+        while let Some((sort, lane)) = lanes.turn(OPEN) {
+            order.extend(lanes.pop(sort, lane));
+        }
+        assert_eq!(order, [4, 1, 2, 3].map(call));
+        lanes.push(Sort::Request, 0, call(5));
+        lanes.push(Sort::Other, 2, call(6));
+        assert_eq!(lanes.turn(Window::SHUT), Some((Sort::Other, 2)), "who may not go holds up nobody");
+    }
+
+    #[test]
+    fn who_has_not_begun_goes_first_but_not_for_ever() {
+        let mut lanes = Lanes::default();
+        for slot in 0..20 {
+            lanes.push(Sort::Rest, 1, call(100 + slot));
+            lanes.push(Sort::Other, 1, call(slot));
+        }
+        let sorts: alloc::vec::Vec<_> = (0..20)
+            .map(|_| {
+                let (sort, lane) = lanes.turn(OPEN).unwrap();
+                lanes.pop(sort, lane);
+                sort
+            })
+            .collect();
+        let begun: alloc::vec::Vec<_> = (0..20).filter(|at| sorts[*at] == Sort::Rest).collect();
+        assert_eq!(begun, [8, 17]);
     }
 
     #[test]

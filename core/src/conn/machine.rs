@@ -362,6 +362,9 @@ impl Machine {
 
     #[inline]
     pub(crate) fn has_output(&self) -> bool {
+        if self.straight.output {
+            return !self.staging.is_empty();
+        }
         match self.phase {
             Phase::Greeting | Phase::Acking | Phase::Refusing | Phase::Closing | Phase::Flushing => true,
             Phase::Ready => !self.staging.is_empty() || self.lanes.any(self.window()) || self.has_control(),
@@ -383,6 +386,9 @@ impl Machine {
 
     #[inline]
     pub(crate) fn has_event(&self) -> bool {
+        if self.straight.input {
+            return self.unparsed;
+        }
         self.unparsed
             || self.ready_untold
             || !self.finished.is_empty()

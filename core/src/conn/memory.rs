@@ -7,8 +7,8 @@
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-/// What a connection draws at once.
-const STEP: usize = 64 * 1024;
+/// What a connection draws at once, as long as there is plenty.
+const STEP: usize = 16 * 1024;
 
 /// The counter that connections share.
 #[derive(Debug, Default)]
@@ -17,10 +17,18 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Draws `octets`, if the limit allows.
-    fn draw(&self, octets: usize, limit: usize) -> bool {
-        let more = |drawn: usize| drawn.checked_add(octets).filter(|drawn| *drawn <= limit);
-        self.drawn.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    /// Draws `missing` octets or a little more, if the limit allows; how many. When half of the limit is used there is
+    /// no more than is missing, so that idle connections do not keep busy ones from what they do not use.
+    fn draw(&self, missing: usize, limit: usize) -> Option<usize> {
+        let step = missing.checked_next_multiple_of(STEP).unwrap_or(missing);
+        let up_to = |octets: usize, limit: usize| {
+            move |drawn: usize| drawn.checked_add(octets).filter(|drawn| *drawn <= limit)
+        };
+        let draw = |octets, limit| {
+            let more = up_to(octets, limit);
+            self.drawn.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok().then_some(octets)
+        };
+        draw(step, limit / 2).or_else(|| draw(missing, limit))
     }
 }
 
@@ -46,9 +54,7 @@ impl Lease {
 
     #[cold]
     fn draw(&mut self, missing: usize, shared: &Shared, limit: usize) -> bool {
-        // Where a whole step is too much, what is missing may still fit.
-        let steps = [missing.next_multiple_of(STEP), missing];
-        let drawn = steps.into_iter().find(|octets| shared.draw(*octets, limit));
+        let drawn = shared.draw(missing, limit);
         self.drawn += drawn.unwrap_or(0);
         drawn.is_some()
     }
@@ -76,13 +82,13 @@ mod tests {
 
     #[test]
     fn two_connections_share_and_give_back() {
-        let (shared, limit) = (Shared::default(), 3 * STEP);
+        let (shared, limit) = (Shared::default(), 4 * STEP);
         let (mut one, mut two) = (Lease::default(), Lease::default());
-        assert!(one.cover(STEP + 1, &shared, limit));
-        assert!(two.cover(10, &shared, limit) && two.covers(STEP));
-        assert!(!two.cover(STEP + 1, &shared, limit), "one has drawn two steps, two has drawn one");
+        assert!(one.cover(STEP + 1, &shared, limit) && one.covers(2 * STEP));
+        assert!(two.cover(10, &shared, limit) && !two.covers(11), "half is used: no more than is missing");
+        assert!(!two.cover(2 * STEP + 1, &shared, limit), "one has drawn two steps");
         one.shrink(0, &shared);
-        assert!(two.cover(STEP + 1, &shared, limit));
+        assert!(two.cover(2 * STEP + 1, &shared, limit));
         two.shrink(0, &shared);
         assert_eq!(shared.drawn.load(Ordering::Relaxed), 0);
     }

@@ -84,10 +84,18 @@ use crate::{
 /// [`next`](Self::next) says in O(1) which of these is worth doing. No order is required: any verb may be called at
 /// any time, and calling one too often does nothing.
 ///
+/// # Streams and large payloads
+///
+/// A call whose [`CallHead::kind`] streams is begun as any other. Its items go with [`send_item`](Self::send_item) and
+/// come with [`take_item`](Self::take_item), at both ends, from the moment at which the call has a name; the caller ends
+/// its own with [`end_items`](Self::end_items), who serves ends them with [`reply`](Self::reply). Taking an item is what
+/// lets the peer send more: an application that is slow holds its peer by credit, and never by not reading. Payloads of
+/// any size up to the peer's limits are cut into frames and put together here.
+///
 /// # Laws
 ///
-/// Each is a property test over random runs of two connections (`core/tests/laws.rs`), and asked by the fuzz targets
-/// (`core/fuzz`), which are also the test of L11.
+/// Each is a property test over random runs of two connections (`core/tests/laws.rs`), and the fuzz targets ask the same
+/// (`core/fuzz`).
 ///
 /// * **L1** Each accepted call leaves exactly once: by [`Event::Done`], by the return of [`cancel`](Self::cancel), or by
 ///   [`into_unfinished`](Self::into_unfinished).
@@ -100,8 +108,8 @@ use crate::{
 /// * **L8** Memory stays within [`Limits`] whatever the peer does.
 /// * **L9** No input panics; time that runs backwards is clamped.
 /// * **L10** [`Ran::No`] means that no octet of that call ever left, or that the peer refused it unstarted.
-/// * **L11** Credit is conserved: a sender never begins an item without it, and what the application takes and grants is
-///   what CREDIT returns, but for less than a quarter of the initial credit.
+/// * **L11** Credit is conserved: what a sender of items may still spend, what its receiver owes it and what is on its
+///   way are together what was granted.
 /// * **L12** Reading never waits for writing, and what reading forces to be written is bounded.
 /// * **L13** The same configuration, seed and inputs give the same outputs, octet for octet.
 ///

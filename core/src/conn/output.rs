@@ -144,7 +144,6 @@ impl Machine {
             stream_window: limits.stream_window,
             credential: &config.credential,
             labels: Repeated::from(&labels[..]),
-            ..CheckIn::default()
         };
         self.put(out, FrameType::CHECK_IN, Status::OK, 0, Envelope::CheckIn(said));
         self.phase = Phase::AwaitAck;

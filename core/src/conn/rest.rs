@@ -6,6 +6,8 @@ use bytes::Bytes;
 
 /// The items of a call of this side that the application had not taken when the call ended, in order: see
 /// [`Event::Done`](super::Event::Done). Empty, and without memory of its own, for a call that does not stream.
+// Boxed, so that an event of a call that does not stream, which is nearly every one, is 24 octets shorter.
+#[allow(clippy::box_collection)]
 #[derive(Debug, Default)]
 pub struct Rest(Option<Box<VecDeque<Bytes>>>);
 

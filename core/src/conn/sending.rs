@@ -10,6 +10,7 @@ use super::{
     lanes::{Sort, Waiting, Window},
     machine::{Machine, Phase},
     outbox::Outbox,
+    streaming::Sends,
 };
 use crate::{
     time::NEVER,
@@ -36,36 +37,19 @@ fn timeout_field(us: u64) -> ([u8; TIMEOUT_LEN], usize) {
 }
 
 impl Machine {
-    /// Answers, one-ways and items take turns with REQUESTs, priority by priority.
+    /// Commits frame by frame, each of whoever's turn it is.
     #[inline]
     pub(super) fn commit_data(&mut self, out: &mut Outbox) {
         let requests = self.phase == Phase::Ready;
-        let mut lane = 0;
         // What is staged came first.
-        while self.staging.is_empty() && out.has_room() {
+        while self.staging.is_empty() && out.has_room() && !self.lanes.is_empty() {
             let window = if requests { self.window() } else { Window::SHUT };
-            if !self.lanes.any(window) {
-                break;
-            }
-            let other = self.commit_next(Sort::Other, lane, out);
-            let open = |machine: &Self| if requests { machine.window() } else { Window::SHUT };
-            let window = open(self);
-            let stream = window.requests && window.streams && self.commit_next(Sort::Stream, lane, out);
-            let request = open(self).requests && self.commit_next(Sort::Request, lane, out);
-            if !other && !stream && !request {
-                lane = (lane + 1) % 3;
+            let Some((sort, lane)) = self.lanes.turn(window) else { break };
+            let Some(waiting) = self.lanes.pop(sort, lane) else { break };
+            if !self.commit_one(waiting, out) {
+                self.lanes.found_withdrawn(sort, lane);
             }
         }
-    }
-
-    /// Commits the next of a queue; whether there was one.
-    #[inline]
-    fn commit_next(&mut self, sort: Sort, lane: u8, out: &mut Outbox) -> bool {
-        let Some(waiting) = self.lanes.pop(sort, lane) else { return false };
-        if !self.commit_one(waiting, out) {
-            self.lanes.found_withdrawn(sort, lane);
-        }
-        true
     }
 
     /// Commits a frame of whoever waits; `false` if it was withdrawn.
@@ -109,19 +93,20 @@ impl Machine {
         self.stats.frames_out += 1;
         if sent < payload {
             serving.cold().sent = Some(sent);
-            self.lanes.push(Sort::Other, lane, Waiting::Answer(to));
+            self.lanes.push(Sort::Rest, lane, Waiting::Answer(to));
             return true;
         }
         serving.unwritten = false;
         serving.body = Bytes::new();
         self.served_timers.remove(to.slot);
         self.served.release(to.slot);
+        self.trim();
         true
     }
 
     fn commit_call(&mut self, slot: u32, generation: u32, out: &mut Outbox) -> bool {
         let (now, side, room, most) = (self.now, self.side_bit(), self.room(), self.peer_frame);
-        let (max_message, max_window) = (self.peer_message, self.peer_window);
+        let (max_message, max_item, max_window) = (self.peer_message, self.peer_item, self.peer_window);
         let Some(call) = self.calls.get(slot) else { return false };
         if call.generation != generation || call.wire != Wire::Queued {
             return false;
@@ -147,7 +132,11 @@ impl Machine {
             copied,
             shared: &call.body,
         };
-        let fits = left != Some(0) && payload <= max_message;
+        // What was handed over before check-in did not know what the peer reads, nor its window.
+        let cold = call.cold.as_ref();
+        let sends = cold.and_then(|cold| cold.stream.as_ref()).and_then(|stream| stream.sends.as_ref());
+        let items = sends.map_or(0, Sends::largest);
+        let fits = left != Some(0) && payload <= max_message && items <= max_item;
         let Some(sent) = (if fits { whole.commit(out, room, most) } else { None }) else {
             self.commit_nothing(slot, left == Some(0));
             return true;
@@ -159,14 +148,13 @@ impl Machine {
         let mut streams = false;
         if let Some(cold) = &mut call.cold {
             if let Some(sends) = cold.stream.as_mut().and_then(|stream| stream.sends.as_mut()) {
-                // What was handed over before check-in did not know the window.
                 sends.purse = Purse::new(max_window);
             }
             streams = cold.stream.is_some();
         }
         if !all {
             call.cold.get_or_insert_default().sent = Some(sent);
-            self.lanes.push(Sort::Other, lane, Waiting::Rest { slot, generation });
+            self.lanes.push(Sort::Rest, lane, Waiting::Rest { slot, generation });
         }
         self.highest_out = id;
         self.transmitted = id;
@@ -197,7 +185,7 @@ impl Machine {
             cold.sent = (sent < all).then_some(sent);
         }
         if sent < all {
-            self.lanes.push(Sort::Other, lane, Waiting::Rest { slot, generation });
+            self.lanes.push(Sort::Rest, lane, Waiting::Rest { slot, generation });
         } else {
             self.call_is_out(slot);
         }
@@ -214,7 +202,7 @@ impl Machine {
             self.tell(slot, None);
         } else if call.cold.is_some() {
             let id = CallId { slot, generation: call.generation };
-            self.begin_stream(Stream::Ours(id));
+            self.request_is_out(Stream::Ours(id));
         }
     }
 
@@ -230,7 +218,7 @@ impl Machine {
         let (status, message) = if expired {
             (Status::TIMEOUT, "the deadline passed before the call could be sent")
         } else {
-            (Status::LOCAL_LIMIT, "the call is larger than the peer reads")
+            (Status::LOCAL_LIMIT, "the call, or an item of it, is larger than the peer reads")
         };
         self.tell(slot, Some(Failure::local(status, Ran::No, message)));
     }

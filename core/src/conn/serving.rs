@@ -12,6 +12,7 @@ use super::{
     machine::Machine,
     outbox::SHARE_FROM,
     served::Serving,
+    streaming::Sends,
 };
 use crate::{
     time::NEVER,
@@ -95,8 +96,8 @@ impl Machine {
         let Some(serving) = self.served.standing(call) else { return };
         let lane = serving.lane;
         let Some(cold) = &mut serving.cold else { return };
-        let empty =
-            cold.stream.as_ref().and_then(|stream| stream.sends.as_ref()).is_none_or(|s| s.is_empty());
+        let sends = cold.stream.as_ref().and_then(|stream| stream.sends.as_ref());
+        let empty = sends.is_none_or(Sends::is_empty);
         if cold.answer_waits && empty {
             cold.answer_waits = false;
             self.served_timers.remove(call.slot);
@@ -151,6 +152,7 @@ impl Machine {
         }
         self.answer(call.slot, reply, status);
         self.keep_deadline(call);
+        self.trim();
         Ok(())
     }
 

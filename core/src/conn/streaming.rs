@@ -43,8 +43,8 @@ pub(crate) enum Ending {
     Open,
     /// STREAM_END goes out behind the last item.
     Wanted,
-    /// Nothing more goes out: STREAM_END is committed, or the call is over.
-    Committed,
+    /// STREAM_END is committed, or will never be.
+    Over,
 }
 
 /// An item on its way out.
@@ -98,6 +98,11 @@ impl Sends {
         self.wants_room && (self.queue.is_empty() || self.queued <= most / 2)
     }
 
+    /// Octets of the largest item that waits, as it is sent.
+    pub(crate) fn largest(&self) -> usize {
+        self.queue.iter().map(|item| item.octets.len()).max().unwrap_or(0)
+    }
+
     pub(crate) fn push(&mut self, item: Outgoing) {
         self.queued = self.queued.saturating_add(item.octets.len()).saturating_add(ITEM as usize);
         self.queue.push_back(item);
@@ -126,9 +131,10 @@ impl Sends {
         }
     }
 
-    /// Drops what waits, the end as well; whether an item is half sent and must be abandoned.
+    /// Drops what waits, and sends nothing more, neither items nor their end: what lacks items must not look whole.
+    /// Whether an item is half sent and must be abandoned.
     pub(crate) fn clear(&mut self) -> bool {
-        self.ending = Ending::Committed;
+        self.ending = Ending::Over;
         self.queue = VecDeque::new();
         self.queued = 0;
         self.wants_room = false;

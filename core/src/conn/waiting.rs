@@ -9,6 +9,7 @@ use super::{
     assembly::Message,
     event::{Incoming, Reply, Served, Stream},
     input::Flow,
+    lanes::LAST,
     machine::{Machine, Step, Tiding},
 };
 use crate::wire::{Class, Flags, HEADER_LEN, Header, Status, snappy};
@@ -124,8 +125,10 @@ impl Machine {
         if let Some(serving) = self.served.standing(call)
             && let Some(key) = serving.cold().key.take()
         {
-            // Who runs at present is in the table no more as far as keys are concerned.
+            // Who runs at present is in the table no more as far as keys are concerned. The key beats the priority:
+            // in one lane they keep their order.
             drop(key);
+            serving.lane = LAST;
             self.try_to_start(call);
         }
     }
@@ -156,7 +159,9 @@ impl Machine {
         }
         let lane = self.backlog.ready.iter().position(|ready| !ready.is_empty())?;
         let (_, weight) = self.backlog.ready.get(lane)?.front()?;
-        let fits = *weight <= self.config.limits.memory.saturating_sub(self.served.held);
+        // One may always run: what holds the memory may wait behind it, for its key.
+        let room = self.config.limits.memory.saturating_sub(self.served.held);
+        let fits = *weight <= room || self.served.one_ways == 0;
         ((fits && self.served.one_ways < self.own_concurrent) || self.phase.is_ending()).then_some(lane)
     }
 
@@ -188,16 +193,15 @@ impl Machine {
         let cold = serving.cold();
         cold.parked = None;
         let weight = core::mem::take(&mut cold.weight);
-        let arriving = core::mem::take(&mut cold.arriving);
+        cold.arriving = false;
         let missing = core::mem::take(&mut cold.missing);
         let key = cold.key.take();
         let stream = cold.stream.as_ref().and_then(|stream| stream.takes.as_ref());
         let allowance = stream.map(|takes| takes.till.allowance(self.config.limits.max_item));
         self.served_timers.remove(call.slot);
         self.outstanding = self.outstanding.saturating_sub(missing);
-        if arriving {
-            self.drop_message(id);
-        }
+        // Its argument, or an item that came before its turn did.
+        self.drop_message(id);
         if let Some(octets) = allowance {
             self.allow_late(octets);
         }

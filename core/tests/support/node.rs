@@ -1,29 +1,48 @@
 //! A connection, its driver and an application that does everything an application may do, one turn at a time.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::{Buf, Bytes};
 use tieline_core::{
     Instant,
     conn::{
-        Body, By, CallHead, CallId, Cancel, Closed, Config, Connection, End, Event, Incoming, Outbox, Reply,
-        Served, Side,
+        Answer, Body, By, CallHead, CallId, Cancel, Closed, Config, Connection, End, Event, Failure,
+        Incoming, Outbox, Reply, Rest, Served, Side, Stream,
     },
-    wire::{Class, Metadata, Ran, Status},
+    wire::{Class, Kind, Metadata, Ran, Status},
 };
 
 use super::{
+    flow::{DOWN, Flow},
+    piece::{self, NAME, Piece},
     tap::Tap,
-    world::{CALLBACK, Manners, PLAIN, Record, World},
+    world::{Manners, Record, STREAMS, World},
 };
 
 struct Running {
     call: Served,
+    number: Option<u32>,
     /// When the handler answers or stops; `u64::MAX`: when it is cancelled.
     at: u64,
-    payload: Bytes,
+    /// It answers when its stream is done.
+    patient: bool,
     cancelled: bool,
     one_way: bool,
+    key: Vec<u8>,
+    flow: Option<Flow>,
+}
+
+impl Running {
+    /// Its handler answers when its stream is done, and that is not.
+    fn waits(&self) -> bool {
+        self.patient && self.flow.as_ref().is_some_and(|flow| !flow.is_done())
+    }
+}
+
+struct Open {
+    id: CallId,
+    user: u32,
+    flow: Option<Flow>,
 }
 
 pub struct Node {
@@ -34,7 +53,11 @@ pub struct Node {
     pub tap: Tap,
     manners: Manners,
     running: Vec<Running>,
-    open: Vec<(CallId, u32)>,
+    open: Vec<Open>,
+    /// The id of the last call that started, by key.
+    keys: BTreeMap<Vec<u8>, u64>,
+    /// No event waited when this turn's had been fetched.
+    quiet: bool,
     next_call: u64,
     decide_at: Option<u64>,
     pub paused_until: u64,
@@ -76,6 +99,8 @@ impl Node {
             manners,
             running: Vec::new(),
             open: Vec::new(),
+            keys: BTreeMap::new(),
+            quiet: false,
             next_call: now,
             decide_at: None,
             paused_until: 0,
@@ -108,7 +133,9 @@ impl Node {
         let full = !self.outbox.has_room() && !self.conn.next().event;
         let wake = if full { self.conn.next().wake } else { self.conn.poll_timeout() };
         let mut at = wake.map_or(u64::MAX, Instant::as_nanos);
-        at = at.min(self.running.iter().map(|running| running.at).min().unwrap_or(u64::MAX));
+        let due = self.running.iter().filter(|running| !running.waits()).map(|running| running.at);
+        at = at.min(due.min().unwrap_or(u64::MAX));
+        at = at.min(self.flows().map(|flow| flow.wakes_at(world.healed)).min().unwrap_or(u64::MAX));
         at = at.min(self.decide_at.unwrap_or(u64::MAX));
         if !world.healed && self.closed.is_none() {
             at = at.min(self.next_call);
@@ -129,6 +156,7 @@ impl Node {
         self.read(world);
         self.events(world);
         self.act(world);
+        self.streams(world);
         self.handlers(world);
         self.transmit(world);
         self.write(world);
@@ -148,7 +176,11 @@ impl Node {
                 _ => 70_000,
             };
             let mut buffer = self.conn.lend();
-            assert!(buffer.is_empty() && buffer.capacity() <= 300 * 1024, "a lent buffer is bounded");
+            assert!(
+                buffer.is_empty() && buffer.capacity() <= 2 * (100_000 + (256 << 10) + 70_000),
+                "a lent buffer is bounded: {}",
+                buffer.capacity()
+            );
             let octets = world.pipes[1 - self.index].read(world.now, max.min(self.gulp));
             if octets.len() <= buffer.capacity() || world.random.once_in(2) {
                 buffer.extend_from_slice(&octets);
@@ -175,6 +207,7 @@ impl Node {
 
     fn events(&mut self, world: &mut World) {
         let most = if world.random.once_in(4) { world.random.below(4) } else { 64 };
+        self.quiet = false;
         for _ in 0..most {
             let said = self.conn.next().event;
             let Some(event) = self.conn.poll_event(Self::at(world)) else {
@@ -183,6 +216,7 @@ impl Node {
                     !self.conn.next().event || self.conn.next().write,
                     "next() says event, and there is none"
                 );
+                self.quiet = true;
                 return;
             };
             assert!(said, "an event that next() did not announce: {event:?}");
@@ -216,17 +250,22 @@ impl Node {
                 let running = running.expect("only who runs is cancelled");
                 assert!(!running.cancelled || why != Cancel::ByCaller, "cancelled twice");
                 running.cancelled = true;
+                running.flow = None;
                 running.at = if stubborn { later } else { now };
                 world
                     .note(&[13, call.slot() as u64], || format!("{who} must stop {} ({why:?})", call.slot()));
             }
-            Event::Done { user, outcome, .. } => {
-                let (status, ran) = match &outcome {
-                    Ok(_) => (Status::OK, Ran::Yes),
-                    Err(failure) => (failure.status(), failure.ran()),
-                };
-                self.ended(world, user, status, ran);
+            Event::Readable(stream) => {
+                world.note(&[18], || format!("{who} can take items of {stream:?}"));
+                let flow = self.flow(stream).expect("only streams of the application are readable");
+                flow.on_readable();
             }
+            Event::Writable(stream) => {
+                world.note(&[19], || format!("{who} can send items of {stream:?}"));
+                let flow = self.flow(stream).expect("only streams of the application are writable");
+                flow.on_writable();
+            }
+            Event::Done { user, outcome, rest } => self.on_done(world, user, outcome, rest),
             Event::Room => world.note(&[15], || format!("{who} has room")),
             Event::Draining { .. } => {
                 self.tap.peer_drains = true;
@@ -246,7 +285,7 @@ impl Node {
         world.note(&[14, user.into(), status.0.into()], || {
             format!("{who} call {user} ended: {status}, ran {ran}")
         });
-        self.open.retain(|(_, open)| *open != user);
+        self.open.retain(|open| open.user != user);
         let record = &mut world.records[who][user as usize];
         assert!(record.outcome.is_none(), "call {user} ended twice");
         record.outcome = Some((status, ran));
@@ -257,16 +296,67 @@ impl Node {
         }
     }
 
+    /// The outcome of a call, and what of its stream was not taken.
+    fn on_done(&mut self, world: &mut World, user: u32, outcome: Result<Answer, Failure>, rest: Rest) {
+        let who = self.index;
+        let open = self.open.iter_mut().find(|open| open.user == user).expect("only what is open ends");
+        let flow = open.flow.take();
+        match &flow {
+            Some(flow) => rest.for_each(|octets| flow.took(world, &octets)),
+            None => assert_eq!(rest.len(), 0, "items of a call that does not stream"),
+        }
+        let (status, ran) = match &outcome {
+            Ok(_) => (Status::OK, Ran::Yes),
+            Err(failure) => (failure.status(), failure.ran()),
+        };
+        let record = &world.records[who][user as usize];
+        let answers = matches!(status.class(), Class::Handler | Class::Application);
+        if answers && !record.one_way {
+            let Some((said, piece)) = record.result else { panic!("{user}: an answer that nobody gave") };
+            assert_eq!(status, said, "call {user} of {who}: another answer");
+            let octets = match &outcome {
+                Ok(answer) => &answer.payload,
+                Err(failure) => failure.detail(),
+            };
+            assert!(piece.is(octets), "call {user} of {who}: another result than {piece:?}");
+            assert!(record.items[DOWN].is_empty(), "call {user} of {who}: an answer before its items");
+            world.tally.check("results arrive as they were given");
+        }
+        if status == Status::RESPONSE_TOO_LARGE {
+            world.tally.check("results too large for the caller");
+        }
+        let impossible = [Status::BAD_REPLY, Status::BAD_COMPRESSION, Status::WRONG_SIGNATURE];
+        assert!(!impossible.contains(&status), "{status} between two that keep to the protocol");
+        self.ended(world, user, status, ran);
+    }
+
     fn on_request(&mut self, world: &mut World, incoming: Incoming) {
         let who = self.index;
-        let number =
-            incoming.payload.get(2..6).and_then(|number| number.try_into().ok()).map(u32::from_be_bytes);
+        let number = piece::name(&incoming.payload).map(|(_, number)| number);
         let mut refuse = !incoming.one_way && world.random.once_in(20);
+        let key = incoming.ordering_key().to_vec();
         if let Some(record) = number.and_then(|number| world.records[1 - who].get_mut(number as usize)) {
             record.seen += 1;
             record.refused |= refuse;
             assert!(record.seen == 1 || !self.tap_trusts(), "a call that ran twice");
             world.tally.check("a handler once a request");
+            assert!(record.argument.is(&incoming.payload[NAME..]), "another argument: {:?}", record.argument);
+            assert_eq!((&record.key, record.kind), (&key, incoming.kind));
+            world.tally.check("arguments arrive as they were sent");
+            if !key.is_empty() {
+                let other = self.running.iter().find(|running| running.key == key);
+                // When the connection is over nothing else would start one-ways that wait for their key.
+                let over = incoming.one_way && !self.is_ready();
+                assert!(
+                    other.is_none() || over,
+                    "{number:?} of {} starts while {:?} with the same key runs",
+                    1 - who,
+                    other.map(|running| (running.number, running.one_way, running.cancelled))
+                );
+                let last = self.keys.insert(key.clone(), record.id).unwrap_or(0);
+                assert!(last < record.id, "a key's calls start in the order of their ids");
+                world.tally.check("keyed calls one after the other");
+            }
         } else {
             refuse = false;
         }
@@ -276,7 +366,7 @@ impl Node {
         world.note(&[12, slot as u64, incoming.payload.len() as u64], || {
             format!("{who} runs {slot} for {number:?}")
         });
-        let (call, payload, one_way) = (incoming.call, incoming.payload, incoming.one_way);
+        let (call, one_way, kind) = (incoming.call, incoming.one_way, incoming.kind);
         if refuse {
             let status = *world.random.pick(&[Status::OVERLOADED, Status::DENIED, Status::RATE_LIMITED]);
             self.conn.refuse(Self::at(world), call, &Reply::error(status, "refused")).unwrap();
@@ -288,7 +378,11 @@ impl Node {
             _ => world.now,
         };
         let at = if one_way && at == u64::MAX { world.now + 1_000_000_000 } else { at };
-        self.running.push(Running { call, at, payload, cancelled: false, one_way });
+        let flow = number
+            .filter(|_| kind != Kind::Unary)
+            .map(|number| Flow::new(world, Stream::Theirs(call), 1 - who, number, kind, self.manners.large));
+        let patient = flow.is_some() && !world.random.once_in(3);
+        self.running.push(Running { call, number, at, patient, cancelled: false, one_way, key, flow });
         if world.random.once_in(10) && !world.healed {
             self.begin(world, Some(call));
         }
@@ -344,22 +438,26 @@ impl Node {
     fn begin(&mut self, world: &mut World, parent: Option<Served>) {
         let who = self.index;
         let user = world.records[who].len() as u32;
-        let one_way = world.random.once_in(5);
+        let streams = self.manners.streams && world.random.once_in(3);
+        let (method, kind) = match world.random.below(60) {
+            0 => ("t.S/None", Kind::Unary),
+            1 => ("t.S/Echo", Kind::Bidi),
+            2 | 3 => ("t.S/Other", Kind::Unary),
+            _ if streams => *world.random.pick(&STREAMS),
+            _ => ("t.S/Echo", Kind::Unary),
+        };
+        let one_way = kind == Kind::Unary && world.random.once_in(5);
         let len = match world.random.below(12) {
             0 => 3_000,
             1 if self.manners.large => world.random.below(70_000),
+            2 if self.manners.large && world.random.once_in(3) => world.random.below(320_000),
             _ => world.random.below(200),
         };
-        let mut payload = vec![user as u8; len.max(6)];
-        payload[0] = who as u8;
-        payload[1] = if parent.is_some() { CALLBACK } else { PLAIN };
-        payload[2..6].copy_from_slice(&user.to_be_bytes());
+        let piece = Piece { tag: world.random.next(), len, noise: world.random.once_in(2) };
+        let payload = piece::argument(who, parent.is_some(), user, piece);
         let metadata = [Metadata { key: "k", value: &[1; 20] }; 3];
-        let mut head = CallHead::new(match world.random.below(60) {
-            0 => "t.S/None",
-            1 | 2 => "t.S/Other",
-            _ => "t.S/Echo",
-        });
+        let mut head = CallHead::new(method);
+        head.kind = kind;
         head.priority = world.random.below(5) as i8 - 2;
         head.parent = parent;
         head.metadata = &metadata[..world.random.below(12).saturating_sub(8)];
@@ -369,6 +467,17 @@ impl Node {
             3 => Some(Instant::from_nanos(u64::MAX)),
             _ => None,
         };
+        head.credit =
+            *world.random.pick(&[None, None, Some(0), Some(1), Some(700), Some(20_000), Some(u32::MAX)]);
+        let key = vec![b'k'; *world.random.pick(&[0, 0, 0, 0, 0, 0, 0, 1, 2, 64])];
+        head.ordering_key = &key;
+        head.compress = world.random.once_in(3);
+        // What is compressed does not begin with its name.
+        let mut trace = [0; 26];
+        trace[..NAME].copy_from_slice(&payload[..NAME]);
+        if (head.compress || self.manners.compress) && payload.len() >= self.manners.compress_from {
+            head.trace = &trace;
+        }
         let body =
             if world.random.once_in(2) { Body::Copy(&payload) } else { Body::Share(payload.clone().into()) };
         let at = Self::at(world);
@@ -377,11 +486,17 @@ impl Node {
             false => self.conn.call(at, &head, body, user),
         };
         let deadline = head.deadline.map(Instant::as_nanos).filter(|at| *at != u64::MAX);
-        let mut record = Record { one_way, deadline, ..Record::default() };
+        let mut record =
+            Record { one_way, deadline, kind, key: key.clone(), argument: piece, ..Record::default() };
         match begun {
             Ok(id) => {
-                world.note(&[22, user.into()], || format!("{who} calls {user} (one-way: {one_way})"));
-                self.open.push((id, user));
+                world.note(&[22, user.into()], || {
+                    format!("{who} calls {user} {kind:?} (one-way: {one_way}, key {})", key.len())
+                });
+                let large = self.manners.large;
+                let stream = Stream::Ours(id);
+                let flow = (kind != Kind::Unary).then(|| Flow::new(world, stream, who, user, kind, large));
+                self.open.push(Open { id, user, flow });
             }
             Err(rejected) => {
                 assert_eq!(rejected.user, user, "a refusal gives the value back");
@@ -396,38 +511,79 @@ impl Node {
         if self.open.is_empty() {
             return;
         }
-        let (id, user) = self.open.swap_remove(world.random.below(self.open.len()));
-        world.tally.fault("cancel");
+        let Open { id, user, flow } = self.open.swap_remove(world.random.below(self.open.len()));
+        world.tally.fault(if flow.is_some() { "cancel of a stream" } else { "cancel" });
         world.note(&[23, user.into()], || format!("{} gives {user} up", self.index));
         assert_eq!(self.conn.cancel(Self::at(world), id), Some(user), "what is open can be given up");
         assert_eq!(self.conn.cancel(Self::at(world), id), None, "once");
         world.records[self.index][user as usize].outcome = Some((Status::CANCELLED, Ran::Maybe));
     }
 
+    fn flows(&self) -> impl Iterator<Item = &Flow> {
+        let open = self.open.iter().filter_map(|open| open.flow.as_ref());
+        open.chain(self.running.iter().filter_map(|running| running.flow.as_ref()))
+    }
+
+    fn flow(&mut self, stream: Stream) -> Option<&mut Flow> {
+        match stream {
+            Stream::Ours(id) => self.open.iter_mut().find(|open| open.id == id)?.flow.as_mut(),
+            Stream::Theirs(call) => self.running.iter_mut().find(|it| it.call == call)?.flow.as_mut(),
+        }
+    }
+
+    /// Every stream has its turn.
+    fn streams(&mut self, world: &mut World) {
+        let open = self.open.iter_mut().filter_map(|open| open.flow.as_mut());
+        for flow in open.chain(self.running.iter_mut().filter_map(|running| running.flow.as_mut())) {
+            flow.turn(world, &mut self.conn, &mut self.tap, self.quiet);
+        }
+    }
+
     /// Handlers whose time has come answer or stop.
     fn handlers(&mut self, world: &mut World) {
         let mut at = 0;
         while at < self.running.len() {
-            let due = self.running[at].at <= world.now;
-            if !(due || world.healed && self.running[at].at == u64::MAX) {
+            let running = &self.running[at];
+            let due = running.at <= world.now || world.healed && running.at == u64::MAX;
+            if !due || running.waits() {
                 at += 1;
                 continue;
             }
-            let Running { call, payload, cancelled, one_way, .. } = self.running.swap_remove(at);
+            let Running { call, number, cancelled, one_way, .. } = self.running.swap_remove(at);
             let now = Self::at(world);
             if one_way || (cancelled && world.random.once_in(2)) {
                 self.conn.stopped(now, call);
                 continue;
             }
-            let large = vec![5; if self.manners.large { world.random.below(100_000) } else { 1_000 }];
-            let reply = match world.random.below(10) {
-                0 => Reply::error(Status(world.random.next() as u8), "no"),
-                1 => Reply::ok(Body::Copy(&large)),
-                2 => Reply::ok(Body::Share(Bytes::from(large.clone()))),
-                _ => Reply::ok(Body::Share(payload)),
+            let len = match world.random.below(10) {
+                0..2 if self.manners.large => world.random.below(100_000),
+                2 => 1_000,
+                _ => world.random.below(200),
             };
+            let mut piece = Piece { tag: world.random.next(), len, noise: world.random.once_in(2) };
+            let octets = piece.octets();
+            let mut reply = match world.random.below(10) {
+                0 => {
+                    piece = Piece::default();
+                    Reply::error(Status(world.random.next() as u8), "no")
+                }
+                1 => {
+                    let mut reply = Reply::error(Status::ABORTED, "why");
+                    reply.body = Body::Copy(&octets);
+                    reply
+                }
+                2..5 => Reply::ok(Body::Copy(&octets)),
+                _ => Reply::ok(Body::Share(Bytes::from(octets.clone()))),
+            };
+            let metadata = [Metadata { key: "k", value: &[1; 20] }; 3];
+            reply.metadata = &metadata[..world.random.below(12).saturating_sub(8)];
             let done = self.conn.reply(now, call, &reply);
             assert!(!cancelled || done.is_err(), "what was cancelled has been answered");
+            let own = matches!(reply.status.class(), Class::Handler | Class::Application);
+            let status = if own { reply.status } else { Status::INTERNAL };
+            if let Some(number) = number.filter(|_| done.is_ok()) {
+                world.records[1 - self.index][number as usize].result = Some((status, piece));
+            }
         }
     }
 
@@ -444,16 +600,18 @@ impl Node {
         }
         if any {
             let octets: Vec<u8> = self.outbox.chunks().flatten().copied().skip(before).collect();
-            assert!(self.outbox.remaining() < self.mark + 3 * 70_000, "an outbox is bounded");
+            assert!(self.outbox.remaining() < self.mark + 3 * 101_000, "an outbox is bounded");
             world.note(&[30, octets.len() as u64], || {
                 format!("{} commits {} octets", self.index, octets.len())
             });
             world.note_octets(&octets);
             self.tap.committed(&octets, &mut world.tally);
-            for (payload, said) in std::mem::take(&mut self.tap.calls) {
-                let number = u32::from_be_bytes(payload[2..6].try_into().unwrap());
+            for super::tap::Call { id, number, timeout_us: said } in std::mem::take(&mut self.tap.calls) {
                 let record = &mut world.records[self.index][number as usize];
                 record.committed = true;
+                record.id = id;
+                world.note(&[31, id], || format!("{} sends call {number} with the id {id}", self.index));
+                let record = &mut world.records[self.index][number as usize];
                 let left = record.deadline.map(|at| at.saturating_sub(world.now).div_ceil(1000));
                 let honest = match (said, left) {
                     (Some(said), Some(left)) => said > 0 && (left..=left + 1000).contains(&said),
@@ -528,6 +686,17 @@ impl Node {
         let (ours, theirs) = self.conn.open_calls();
         assert!(theirs <= 3 * self.max_concurrent + 17 + self.max_one_ways, "L8: served calls are bounded");
         assert!(ours <= 16_384, "L8: own calls are bounded");
+        if !next.event && !next.write && next.end == End::Open {
+            for flow in self
+                .open
+                .iter()
+                .filter_map(|it| it.flow.as_ref())
+                .chain(self.running.iter().filter_map(|it| it.flow.as_ref()))
+            {
+                let id = world.records[flow.who][flow.number as usize].id;
+                self.tap.ledger.at_rest(id, &mut world.tally);
+            }
+        }
         world.tally.check("laws");
     }
 
@@ -570,8 +739,13 @@ impl Node {
         self.open.is_empty() && self.running.is_empty() && self.conn.open_calls() == (0, 0)
     }
 
+    /// Whose handlers run.
+    pub fn runs(&self) -> Vec<(Option<u32>, bool)> {
+        self.running.iter().map(|running| (running.number, running.waits())).collect()
+    }
+
     pub fn open(&self) -> Vec<u32> {
-        self.open.iter().map(|(_, user)| *user).collect()
+        self.open.iter().map(|open| open.user).collect()
     }
 
     pub fn has_committed(&self) -> bool {

@@ -14,7 +14,7 @@ use super::{
     random::Random,
     raw::{MS, SECOND},
     tally::Tally,
-    world::{BREAKS, Manners, World},
+    world::{BREAKS, Manners, STREAMS, World},
 };
 
 /// What one run was.
@@ -42,12 +42,16 @@ struct Pair {
 }
 
 /// The configuration of one end, drawn at random.
-fn config(random: &mut Random, name: &str, interval: u64) -> Arc<Config> {
+fn config(random: &mut Random, name: &str, interval: u64, manners: &Manners) -> Arc<Config> {
     let mut limits = Limits::default();
     limits.max_frame = *random.pick(&[16 << 10, 64 << 10, 100_000]);
-    limits.max_message = *random.pick(&[1 << 10, 16 << 10, 63 << 10]);
+    limits.max_message = *random.pick(&[1 << 10, 16 << 10, 63 << 10, 300_000]);
+    limits.max_item = *random.pick(&[1, 500, 20_000, 100_000]);
     limits.max_concurrent = *random.pick(&[1, 2, 8, 64, 4096]);
-    limits.memory = *random.pick(&[64 << 10, 8 << 20]);
+    limits.max_streams = *random.pick(&[0, 1, 2, 8, 256]);
+    limits.stream_window = *random.pick(&[1, 300, 5_000, 64 << 10]);
+    limits.max_queued_items = *random.pick(&[1, 2_000, 64 << 10]);
+    limits.memory = *random.pick(&[64 << 10, 8 << 20]).max(&(limits.max_message as usize));
     limits.max_calls = *random.pick(&[2, 20, 16_384]);
     limits.max_queued = *random.pick(&[2_000, 100_000, 8 << 20]);
     limits.max_one_ways = *random.pick(&[1, 3, 1024]);
@@ -55,7 +59,12 @@ fn config(random: &mut Random, name: &str, interval: u64) -> Arc<Config> {
         .limits(limits)
         .heartbeat_interval(Duration::from_nanos(interval))
         .verify(random.once_in(4))
+        .compress(manners.compress)
+        .compress_from(manners.compress_from)
         .method(MethodSpec::unary("t.S/Echo"));
+    for (name, kind) in STREAMS {
+        config = config.method(MethodSpec::new(name, kind).compress(random.once_in(3)));
+    }
     if random.once_in(8) {
         config = config.idle_timeout(Duration::from_millis(random.within(10..=3_000)));
     }
@@ -77,7 +86,7 @@ impl Pair {
         let now = random.within(1..=1_000 * SECOND);
         let interval = *random.pick(&[200 * MS, 333 * MS, SECOND, 3 * SECOND]);
         // Octet by octet, a run is long: it has less to say then.
-        let narrow = random.once_in(8);
+        let narrow = random.once_in(20);
         let mut pipe = || {
             let capacity = *random.pick(if narrow { &[1, 64] } else { &[4096, 200_000] });
             // A line that carries less than a heartbeat in a while is the drip's matter.
@@ -85,14 +94,17 @@ impl Pair {
         };
         let pipes = [pipe(), pipe()];
         let mut node = |side, name| {
-            let config = config(&mut random, name, interval);
             let manners = Manners {
                 pause: *random.pick(&[300_000, 10 * MS, 200 * MS, 2 * SECOND]) + u64::from(narrow) * 300 * MS,
                 drains: random.once_in(3),
                 closes: random.once_in(3),
                 stubborn: random.once_in(2),
-                large: !narrow && random.once_in(3),
+                large: !narrow && random.once_in(2),
+                streams: !random.once_in(4),
+                compress: random.once_in(3),
+                compress_from: *random.pick(&[64, 1024]),
             };
+            let config = config(&mut random, name, interval, &manners);
             Node::new(config, side, random.next(), manners, interval, true, now)
         };
         let nodes = [node(Side::Client, "client"), node(Side::Server, "server")];
@@ -134,15 +146,23 @@ impl Pair {
         self.until(heal_at);
         self.heal();
         // Whatever is open has time for its longest handler, for the drain's grace and for all time-outs.
-        self.until(heal_at + 60 * SECOND);
+        let mut end = heal_at + 60 * SECOND;
+        self.until(end);
+        // On a slow line with much on it that takes longer, but not for ever.
+        while end < heal_at + 600 * SECOND && self.nodes.iter().any(|node| !node.gone && !node.is_idle()) {
+            end += 60 * SECOND;
+            self.until(end);
+        }
         let [client, server] = &self.nodes;
         if !client.gone && !server.gone && client.ready && server.ready {
             for node in &self.nodes {
                 assert!(
                     node.is_idle(),
-                    "after the faults heal everything finishes: {:?} {:?}",
+                    "after the faults heal everything finishes: {:?} {:?} {:?} {:?}",
                     node.conn,
-                    node.open()
+                    node.open(),
+                    node.runs(),
+                    node.tap.due()
                 );
                 assert!(node.closed.is_none());
             }
@@ -150,7 +170,7 @@ impl Pair {
             let last = self.world.random.below(2);
             let at = Instant::from_nanos(self.world.now);
             self.nodes[last].conn.close(at, Status::NORMAL, "done");
-            self.until(heal_at + 70 * SECOND);
+            self.until(end + 10 * SECOND);
         }
         for node in &self.nodes {
             assert!(node.gone, "one end is gone, the other is not: {:?}", node.conn);

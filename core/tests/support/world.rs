@@ -1,15 +1,13 @@
 //! What two nodes share: the time, the line between them, and what is known about every call.
 
+use std::collections::VecDeque;
+
 use tieline_core::{
     conn::Disconnect,
-    wire::{Ran, Status},
+    wire::{Kind, Ran, Status},
 };
 
-use super::{pipe::Pipe, random::Random, tally::Tally};
-
-/// The second octet of the payload of a call that a handler makes.
-pub const CALLBACK: u8 = 1;
-pub const PLAIN: u8 = 0;
+use super::{piece::Piece, pipe::Pipe, random::Random, tally::Tally};
 
 /// What became of one call, on both ends.
 #[derive(Default)]
@@ -23,6 +21,18 @@ pub struct Record {
     pub committed: bool,
     /// In nanoseconds.
     pub deadline: Option<u64>,
+    /// 0 while it is not out.
+    pub id: u64,
+    pub kind: Kind,
+    pub key: Vec<u8>,
+    /// The argument, behind the name.
+    pub argument: Piece,
+    /// What the handler answered, and with what.
+    pub result: Option<(Status, Piece)>,
+    /// Items that were sent and have not come, to the callee and to the caller.
+    pub items: [VecDeque<Piece>; 2],
+    /// The caller ended its items.
+    pub ended: bool,
 }
 
 /// What the two nodes of a pair share.
@@ -71,7 +81,15 @@ pub struct Manners {
     pub closes: bool,
     pub stubborn: bool,
     pub large: bool,
+    pub streams: bool,
+    /// What the configuration says of compressing.
+    pub compress: bool,
+    pub compress_from: usize,
 }
 
 /// How a line breaks.
 pub const BREAKS: [Disconnect; 2] = [Disconnect::Eof, Disconnect::Error("connection reset")];
+
+/// The methods that stream.
+pub const STREAMS: [(&str, Kind); 3] =
+    [("t.S/Down", Kind::ServerStream), ("t.S/Up", Kind::ClientStream), ("t.S/Both", Kind::Bidi)];

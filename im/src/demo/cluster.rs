@@ -87,7 +87,11 @@ impl NodeProcess {
         let mut goodbye = String::new();
         let ended = time::timeout(PATIENCE, async {
             // Whether it says goodbye or not: how it ended is what counts.
-            let _ = self.output.read_line(&mut goodbye).await;
+            while let Ok(1..) = self.output.read_line(&mut goodbye).await
+                && !goodbye.starts_with("goodbye")
+            {
+                goodbye.clear();
+            }
             self.child.wait().await.ok()
         });
         let status = ended.await.ok().flatten();

@@ -17,6 +17,7 @@ pub const HEARTBEAT: u8 = 0x03;
 pub const REQUEST: u8 = 0x05;
 pub const RESPONSE: u8 = 0x06;
 pub const ONE_WAY: u8 = 0x07;
+pub const CONTINUATION: u8 = 0x0C;
 pub const CLOSE: u8 = 0x0E;
 
 /// Waits, but not for ever.
