@@ -204,6 +204,8 @@ pub struct Flows {
     numbers: BTreeMap<(bool, u32), Option<u64>>,
     /// What was granted on calls of this side before they were on the wire.
     early: BTreeMap<u32, u32>,
+    /// It is not known any more who takes what.
+    forgotten: bool,
 }
 
 impl Flows {
@@ -216,7 +218,7 @@ impl Flows {
     pub fn named(&mut self, ours: bool, number: u32, id: u64) {
         let before = self.numbers.insert((ours, number), Some(id));
         if let Some(flow) = self.by_id.get_mut(&id) {
-            flow.known = before.is_none();
+            flow.known = before.is_none() && !self.forgotten;
             if ours && let Some(octets) = self.early.remove(&number) {
                 flow.granted(octets);
             }
@@ -258,6 +260,7 @@ impl Flows {
 
     /// What is given is not understood any more: who took what is not known from now on.
     pub fn forget(&mut self) {
+        self.forgotten = true;
         self.by_id.values_mut().for_each(|flow| flow.known = false);
     }
 

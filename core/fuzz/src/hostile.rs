@@ -6,7 +6,7 @@
 
 use tieline_core::{
     conn::{End, Side},
-    wire::{FrameType, Kind},
+    wire::{FrameType, Kind, Status},
 };
 
 use super::{
@@ -269,12 +269,14 @@ impl<'a> Player<'a> {
         }
     }
 
+    /// Whether a transport that has ended is still told of a mistake that came before is no matter.
     fn counts(&self, seen: &Seen) -> bool {
-        !(self.ended && seen.header.frame_type == FrameType::CLOSE)
+        let header = seen.header;
+        let refusal = header.frame_type == FrameType::CHECK_IN_ACK && header.status != Status::OK;
+        !(self.ended && (refusal || header.frame_type == FrameType::CLOSE))
     }
 
-    /// What was written. A CLOSE may quote as much as has come of what was wrong; and whether a transport that has
-    /// ended is still told of a mistake that came before is no matter.
+    /// What was written. A CLOSE may quote as much as has come of what was wrong.
     fn written(&self) -> Vec<&[u8]> {
         let counts = self.output.iter().filter(|seen| self.counts(seen));
         let said = counts.map(|seen| match seen.header.frame_type {

@@ -43,9 +43,8 @@ fn unfold(block: &[u8], most: usize) -> Option<Vec<u8>> {
                 _ => (high + 1, little(&mut rest, 4)?),
             };
             let from = plain.len().checked_sub(offset).filter(|_| offset > 0)?;
-            for at in from..from + len {
-                plain.push(plain[at]);
-            }
+            // One by one: a copy may reach into itself.
+            (from..from + len).for_each(|at| plain.push(plain[at]));
         }
         if plain.len() > declared {
             return None;

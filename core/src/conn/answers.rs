@@ -66,7 +66,10 @@ impl Machine {
                     outcome = Err(broken);
                 }
                 let id = CallId { slot, generation: call.generation };
-                rest = self.rest(id);
+                match self.rest(id) {
+                    Ok(items) => rest = items,
+                    Err(_) => outcome = Err(bad_reply("no Snappy block")),
+                }
             }
         }
         self.answer_over(slot);
@@ -252,7 +255,7 @@ impl Machine {
                     None => Ok(Answer { payload: Bytes::new(), envelope: None }),
                 };
                 let id = CallId { slot, generation: call.generation };
-                let rest = if call.cold.is_some() { self.rest(id) } else { Rest::NONE };
+                let rest = if call.cold.is_some() { self.rest(id).unwrap_or_default() } else { Rest::NONE };
                 self.calls.release(slot);
                 return Some(Step::Done { slot, outcome, rest });
             }

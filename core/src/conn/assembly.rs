@@ -15,6 +15,7 @@ use super::{
     gain::{Declared, declared},
     input::Flow,
     machine::Machine,
+    streaming::Held,
 };
 use crate::{
     time::{NEVER, SECOND},
@@ -24,8 +25,10 @@ use crate::{
 /// How long a begun message may last at least, and the rate at which longer ones may.
 const LEAST_TIME: u64 = 30 * SECOND;
 const OCTETS_PER_SECOND: u64 = 64 * 1024;
-/// What a buffer grows by at least, and what it begins with at most.
-const STEP: usize = 64 * 1024;
+/// What a buffer grows by at least.
+const STEP: usize = 16 * 1024;
+/// Buffers that are worth keeping.
+const KEEP_FROM: usize = 64 * 1024;
 /// The rest of a frame that is worth a read of its own.
 const DIRECT_FROM: usize = 2 * 1024;
 /// Buffers that wait to be used again.
@@ -95,7 +98,7 @@ impl Pool {
 
     /// Keeps what is left of a buffer whose payload was taken out.
     fn keep(&mut self, rest: BytesMut, size: usize, most: usize) {
-        if size >= STEP && self.buffers.len() < POOLED && self.octets.saturating_add(size) <= most {
+        if size >= KEEP_FROM && self.buffers.len() < POOLED && self.octets.saturating_add(size) <= most {
             self.octets += size;
             self.buffers.push((rest, size));
         }
@@ -176,10 +179,9 @@ impl Machine {
         let frame = HEADER_LEN + header.len as usize;
         let octets = self.inbox.octets().get(frame - part..frame).unwrap_or_default();
         let begin = total.saturating_add(HEADER_LEN);
-        let mut buf = self
-            .pool
-            .reuse(begin)
-            .unwrap_or_else(|| BytesMut::with_capacity(begin.min(STEP.max(part).saturating_add(STEP))));
+        // What is set aside is never more than twice what has come, whatever was announced.
+        let new = || BytesMut::with_capacity(begin.min(part.saturating_mul(2)));
+        let mut buf = self.pool.reuse(begin).unwrap_or_else(new);
         buf.extend_from_slice(octets);
         self.inbox.skip(frame);
         let lasts = LEAST_TIME.max((total as u64).saturating_mul(SECOND) / OCTETS_PER_SECOND);
@@ -194,7 +196,8 @@ impl Machine {
     /// A CONTINUATION, whole or not.
     pub(super) fn on_continuation(&mut self, header: Header, whole: bool) -> Flow {
         let Some(arriving) = self.arriving.get_mut(&header.id) else {
-            if !whole {
+            let highest = if self.is_theirs(header.id) { self.highest_in } else { self.highest_out };
+            if !whole && header.id <= highest {
                 return Flow::Dry;
             }
             self.frame_done();
@@ -304,16 +307,20 @@ impl Machine {
         self.lease.cover(arrived, &config.shared, config.limits.server_memory)
     }
 
-    /// The payload of a message that is whole, plain.
-    pub(super) fn plain(&mut self, arriving: Arriving) -> Result<Bytes, snappy::BadBlock> {
+    /// The payload of a message that is whole, as it came.
+    pub(super) fn held(&mut self, arriving: Arriving) -> Held {
         let Arriving { mut buf, total, compressed, plain, .. } = arriving;
-        if compressed {
-            return snappy::decompress(&buf, plain.ok_or(snappy::BadBlock)?).map(Bytes::from);
-        }
         let size = total.saturating_add(HEADER_LEN);
-        let payload = buf.split_to(total.min(buf.len())).freeze();
+        let octets = buf.split_to(total.min(buf.len())).freeze();
         self.pool.keep(buf, size, self.config.limits.memory);
-        Ok(payload)
+        // What is compressed and has not said its plain length by now was refused before.
+        let plain = if compressed { plain.or(Some(0)) } else { None };
+        Held { octets, plain }
+    }
+
+    /// The same, plain.
+    pub(super) fn plain(&mut self, arriving: Arriving) -> Result<Bytes, snappy::BadBlock> {
+        self.held(arriving).unfold()
     }
 
     fn message_done(&mut self, id: u64, arriving: Arriving) -> Flow {

@@ -154,8 +154,11 @@ impl Machine {
             return self.on_continuation(header, whole);
         }
         if !whole {
-            // What its id says is judged when it is whole: nothing is reserved for it before.
-            return Flow::Dry;
+            // Nothing is reserved for it before it is whole; but what its id shows cannot change any more.
+            return match self.mistaken_id(header) {
+                Some(what) => self.violation(what),
+                None => Flow::Dry,
+            };
         }
         self.live.frame_done();
         self.stats.frames_in += 1;
@@ -179,6 +182,21 @@ impl Machine {
             FrameType::CLOSE => self.on_close(header),
             FrameType::TABLE => self.on_table(header),
             _ => self.violation("a frame of a type that this state does not allow"),
+        }
+    }
+
+    /// What is wrong with the id of a frame about a call, as far as the header shows it (protocol §3).
+    fn mistaken_id(&self, header: Header) -> Option<&'static str> {
+        let theirs = self.is_theirs(header.id);
+        let highest = if theirs { self.highest_in } else { self.highest_out };
+        match header.frame_type {
+            FrameType::REQUEST | FrameType::ONE_WAY => (!theirs || header.id <= self.highest_in)
+                .then_some("the id of a new call has the wrong parity or is not above the one before"),
+            FrameType::RESPONSE if theirs => Some("a RESPONSE to a call of the peer's own"),
+            FrameType::RESPONSE | FrameType::STREAM_ITEM | FrameType::CREDIT => {
+                (header.id > highest).then_some("a frame for a call that was never begun")
+            }
+            _ => None,
         }
     }
 
@@ -354,7 +372,7 @@ impl Machine {
             };
         }
         let open = if self.is_theirs(header.id) {
-            self.served.is_admitted(header.id)
+            self.served.is_open(header.id)
         } else {
             self.calls.by_wire_id(header.id).is_some()
         };

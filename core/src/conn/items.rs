@@ -16,7 +16,7 @@ use super::{
     rest::Rest,
     streaming::{Ending, Outgoing, Sends, Streaming, Takes},
 };
-use crate::wire::{Envelope, Flags, FrameType, HEADER_LEN, Header, Status};
+use crate::wire::{Envelope, Flags, FrameType, HEADER_LEN, Header, Status, snappy};
 
 impl Machine {
     // ---- who streams ------------------------------------------------------------------------------------------
@@ -147,11 +147,18 @@ impl Machine {
     pub(crate) fn take_item(&mut self, stream: Stream) -> Option<Taken> {
         let takes = self.of_application(stream)?.takes.as_mut()?;
         match takes.pop() {
-            Some((plain, sent)) => {
+            Some(item) => {
+                let sent = u32::try_from(item.octets.len()).unwrap_or(u32::MAX);
                 if takes.till.taken(sent) && !takes.ended {
                     self.queue_credit(stream);
                 }
-                Some(Taken::Item(plain))
+                match item.unfold() {
+                    Ok(plain) => Some(Taken::Item(plain)),
+                    Err(_) => {
+                        self.broken_item(stream, false, "no Snappy block");
+                        None
+                    }
+                }
             }
             None => takes.ended.then_some(Taken::End),
         }
@@ -277,11 +284,11 @@ impl Machine {
         }
     }
 
-    /// What was not taken of a call of this side.
-    pub(crate) fn rest(&mut self, id: CallId) -> Rest {
+    /// What was not taken of a call of this side, plain.
+    pub(crate) fn rest(&mut self, id: CallId) -> Result<Rest, snappy::BadBlock> {
         match self.takes(Stream::Ours(id)) {
-            Some(takes) => Rest::new(takes.drain()),
-            None => Rest::NONE,
+            Some(takes) => takes.drain().map(Rest::new),
+            None => Ok(Rest::NONE),
         }
     }
 

@@ -1,7 +1,5 @@
 //! Items, their end, and credit, as they come in (protocol §5, "Streams").
 
-use bytes::Bytes;
-
 use super::{
     assembly::{Arriving, Message, lost_reply},
     budget::cost,
@@ -10,11 +8,11 @@ use super::{
     gain::{Declared, declared},
     input::Flow,
     machine::Machine,
-    streaming::Ending,
+    streaming::{Ending, Held},
 };
 use crate::{
     time::SECOND,
-    wire::{Credit, Flags, HEADER_LEN, Header, Item, Parts, Ran, Status, snappy},
+    wire::{Credit, Flags, HEADER_LEN, Header, Item, Parts, Ran, Status},
 };
 
 /// How long items of a call that has just ended are free.
@@ -45,6 +43,9 @@ impl Machine {
 
     /// A STREAM_ITEM.
     pub(super) fn on_item(&mut self, header: Header) -> Flow {
+        if self.arriving.contains_key(&header.id) {
+            return self.violation("an item begins before the message before it is whole");
+        }
         let Some(stream) = self.stream_of(header.id) else { return self.late_item(header) };
         let opened = match self.open_item(header, stream) {
             Ok(opened) => opened,
@@ -81,20 +82,13 @@ impl Machine {
         let frame = HEADER_LEN + header.len as usize;
         let payload = self.inbox.take(frame, frame - opened.part);
         if wanted {
-            let plain = match opened.plain {
-                Some(plain) => snappy::decompress(&payload, plain).map(Bytes::from),
-                None => Ok(payload),
-            };
-            self.keep_item(stream, plain, opened.total);
+            self.keep_item(stream, Held { octets: payload, plain: opened.plain });
         }
         Flow::Again
     }
 
     /// Judges the first frame of an item, and charges its credit.
     fn open_item(&mut self, header: Header, stream: Stream) -> Result<Opened, &'static str> {
-        if self.arriving.contains_key(&header.id) {
-            return Err("an item begins before the message before it is whole");
-        }
         let more = header.flags.contains(Flags::MORE);
         let most = self.config.limits.max_item as usize;
         let body = self.inbox.octets().get(HEADER_LEN..HEADER_LEN + header.len as usize).unwrap_or_default();
@@ -170,20 +164,17 @@ impl Machine {
     pub(super) fn item_done(&mut self, id: u64, stream: Stream, arriving: Arriving) -> Flow {
         debug_assert!(!self.arriving.contains_key(&id));
         if !arriving.unwanted && self.of_application(stream).is_some() {
-            let sent = arriving.total;
-            let plain = self.plain(arriving);
-            self.keep_item(stream, plain, sent);
+            let item = self.held(arriving);
+            self.keep_item(stream, item);
         }
         Flow::Again
     }
 
     #[inline]
-    fn keep_item(&mut self, stream: Stream, plain: Result<Bytes, snappy::BadBlock>, sent: usize) {
-        let Ok(plain) = plain else { return self.broken_item(stream, false, "no Snappy block") };
+    fn keep_item(&mut self, stream: Stream, item: Held) {
         self.stats.items_in += 1;
-        let sent = u32::try_from(sent).unwrap_or(u32::MAX);
         if let Some(takes) = self.takes(stream)
-            && takes.push(plain, sent)
+            && takes.push(item)
         {
             self.tell_readable(stream);
         }
@@ -239,10 +230,10 @@ impl Machine {
         if !self.is_theirs(header.id) {
             return self.violation("STREAM_END of a call that the peer did not begin");
         }
-        let Some(stream) = self.stream_of(header.id) else { return self.not_open(header) };
         if self.arriving.contains_key(&header.id) {
             return self.violation("STREAM_END before the message before it is whole");
         }
+        let Some(stream) = self.stream_of(header.id) else { return self.not_open(header) };
         self.skip_frame(header);
         match self.takes(stream) {
             None => self.violation("STREAM_END on a kind whose caller sends no items"),

@@ -14,8 +14,7 @@ pub struct Rest(Option<Box<VecDeque<Bytes>>>);
 impl Rest {
     pub(crate) const NONE: Self = Self(None);
 
-    pub(crate) fn new(items: impl Iterator<Item = Bytes>) -> Self {
-        let items: VecDeque<Bytes> = items.collect();
+    pub(crate) fn new(items: VecDeque<Bytes>) -> Self {
         Self((!items.is_empty()).then(|| Box::new(items)))
     }
 }

@@ -6,7 +6,7 @@ use alloc::collections::VecDeque;
 use bytes::Bytes;
 
 use super::credit::{ITEM, Purse, Till};
-use crate::wire::Kind;
+use crate::wire::{Kind, snappy};
 
 /// A call that streams, seen from one of its ends.
 #[derive(Debug)]
@@ -142,12 +142,29 @@ impl Sends {
     }
 }
 
+/// An item that waits to be taken, as it came: credit bounds that, and not what it unfolds to.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) octets: Bytes,
+    /// Its plain length, if it is compressed.
+    pub(crate) plain: Option<usize>,
+}
+
+impl Held {
+    /// The item, plain.
+    pub(crate) fn unfold(self) -> Result<Bytes, snappy::BadBlock> {
+        match self.plain {
+            None => Ok(self.octets),
+            Some(plain) => snappy::decompress(&self.octets, plain).map(Bytes::from),
+        }
+    }
+}
+
 /// The direction in which this end receives.
 #[derive(Debug)]
 pub(crate) struct Takes {
     pub(crate) till: Till,
-    /// Plain items, and how long they were as sent.
-    queue: VecDeque<(Bytes, u32)>,
+    queue: VecDeque<Held>,
     /// No more will come.
     pub(crate) ended: bool,
     /// The application knows that there is something to take, and has not found the queue empty since.
@@ -170,8 +187,8 @@ impl Takes {
     /// Keeps an item; whether the application is to be told.
     #[inline]
     #[must_use]
-    pub(crate) fn push(&mut self, plain: Bytes, sent: u32) -> bool {
-        self.queue.push_back((plain, sent));
+    pub(crate) fn push(&mut self, item: Held) -> bool {
+        self.queue.push_back(item);
         !core::mem::replace(&mut self.told, true)
     }
 
@@ -182,9 +199,9 @@ impl Takes {
         !core::mem::replace(&mut self.told, true)
     }
 
-    /// The next item, and how long it was as sent.
+    /// The next item.
     #[inline]
-    pub(crate) fn pop(&mut self) -> Option<(Bytes, u32)> {
+    pub(crate) fn pop(&mut self) -> Option<Held> {
         let item = self.queue.pop_front();
         if item.is_none() {
             self.told = self.ended;
@@ -199,8 +216,8 @@ impl Takes {
         self.queue = VecDeque::new();
     }
 
-    /// What was not taken.
-    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Bytes> + use<> {
-        core::mem::take(&mut self.queue).into_iter().map(|(plain, _)| plain)
+    /// What was not taken, plain.
+    pub(crate) fn drain(&mut self) -> Result<VecDeque<Bytes>, snappy::BadBlock> {
+        core::mem::take(&mut self.queue).into_iter().map(Held::unfold).collect()
     }
 }
