@@ -424,7 +424,7 @@ impl Node {
                 world.note(&[21], || format!("{} closes: {status}", self.index));
                 self.conn.close(Self::at(world), status, "enough");
             }
-            6 => self.conn.handle_timeout(Self::at(world)),
+            6 => self.handle_timeout(world),
             7 => {
                 // A burst that nobody waits for room for.
                 for _ in 0..world.random.below(60) {
@@ -650,16 +650,21 @@ impl Node {
         }
     }
 
+    /// Looks at the clock, and notes why if that condemns the peer.
+    fn handle_timeout(&mut self, world: &World) {
+        let due = self.conn.poll_timeout().is_some_and(|at| at.as_nanos() <= world.now);
+        let was_ready = due && self.is_ready();
+        self.conn.handle_timeout(Self::at(world));
+        if was_ready && !self.is_ready() {
+            let waits = world.pipes[1 - self.index].ready_at().is_some_and(|at| at + 50_000_000 < world.now);
+            self.condemned = Some((world.now - self.last_read, world.now - self.last_taken, waits));
+        }
+    }
+
     fn look_at_the_clock(&mut self, world: &mut World) {
         let due = self.conn.poll_timeout().is_some_and(|at| at.as_nanos() <= world.now);
         if due || world.random.once_in(30) {
-            let was_ready = due && self.is_ready();
-            self.conn.handle_timeout(Self::at(world));
-            if was_ready && !self.is_ready() {
-                let waits =
-                    world.pipes[1 - self.index].ready_at().is_some_and(|at| at + 50_000_000 < world.now);
-                self.condemned = Some((world.now - self.last_read, world.now - self.last_taken, waits));
-            }
+            self.handle_timeout(world);
             let next = self.conn.next();
             if !next.event && !next.write {
                 let wake = self.conn.poll_timeout().map_or(u64::MAX, Instant::as_nanos);
