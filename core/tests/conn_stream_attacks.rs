@@ -873,7 +873,7 @@ fn every_type_in_every_state_of_a_call_has_its_outcome() {
                 let mut raw = shared(&config, side);
                 let id = in_state(&mut raw, state);
                 let (what, frame) = match column {
-                    0 => (FrameType::REQUEST, open(id, Kind::Unary)),
+                    0 => (FrameType::REQUEST, open(id, Unary)),
                     1 => (FrameType::RESPONSE, frames::response(id, Status::OK, b"")),
                     2 => (FrameType::ONE_WAY, frames::one_way(id, b"")),
                     3 => (FrameType::CANCEL, cancel(id)),

@@ -18,7 +18,7 @@
 //! | `pair` | two nodes, two pipes and a schedule of faults |
 //! | `hostile` | frames that are valid, mutated, repeated, inserted or random |
 
-#![allow(dead_code, unreachable_pub, missing_docs, clippy::print_stdout)]
+#![allow(dead_code, unreachable_pub, missing_docs, clippy::print_stdout, clippy::cast_possible_wrap)]
 
 pub mod flow;
 pub mod frames;
