@@ -119,7 +119,8 @@ impl Machine {
         };
         let credit = head.credit.filter(|_| streams).map(|credit| credit.min(MOST_CREDIT));
         let (own_window, peer_window) = (self.config.limits.stream_window, self.peer_window);
-        let cold = (streams || packed.is_some()).then(|| {
+        let keyed = !head.ordering_key.is_empty();
+        let cold = (streams || packed.is_some() || keyed).then(|| {
             let credit = credit.unwrap_or(own_window);
             alloc::boxed::Box::new(Cold {
                 compressed: packed.is_some(),
@@ -132,7 +133,12 @@ impl Machine {
 
         let for_handler = head.parent.is_some_and(|parent| self.served.find(parent).is_some());
         let deadline = head.deadline.map_or(NEVER, Instant::as_nanos);
-        let lane = lane(head.priority.into());
+        let mut lane = lane(head.priority.into());
+        let mut key = None;
+        if keyed {
+            let (joined, at) = self.calls.join_key(head.ordering_key, lane);
+            (key, lane) = (Some(joined), at);
+        }
         let (slot, call) = self.calls.allocate();
         call.wire = Wire::Queued;
         call.owner = Owner::Waits;
@@ -142,6 +148,9 @@ impl Machine {
         call.deadline = deadline;
         call.failure = None;
         call.cold = cold;
+        if let Some(cold) = &mut call.cold {
+            cold.key = key;
+        }
         let buf = &mut call.buf;
         buf.clear();
         match method {
@@ -169,6 +178,7 @@ impl Machine {
         let (Ok(before), Ok(after)) = (u16::try_from(before), u16::try_from(after)) else {
             call.wire = Wire::Off;
             call.owner = Owner::Gone;
+            self.calls.leave_key(slot);
             self.calls.release(slot);
             return Err(Rejection::TooLarge);
         };

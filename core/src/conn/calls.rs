@@ -3,7 +3,7 @@
 //! A call's place is a slot number, and the number is part of its wire id (protocol §3: counter 46 ‖ slot 16 ‖ side 1), so
 //! that a RESPONSE finds its call by an array access and a comparison. Slots, and the buffers in them, are used again.
 
-use alloc::{boxed::Box, sync::Arc, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeMap, sync::Arc, vec::Vec};
 
 use bytes::Bytes;
 
@@ -47,6 +47,8 @@ pub(crate) struct Cold {
     /// The name of the method, if items are to be compressed.
     pub(crate) compress: Option<Arc<str>>,
     pub(crate) stream: Option<Streaming>,
+    /// The ordering key, as long as the call waits to be committed.
+    pub(crate) key: Option<Arc<[u8]>>,
     /// What the caller is told if the RESPONSE is a good one: an item is missing.
     pub(crate) broken: Option<Failure>,
 }
@@ -102,6 +104,8 @@ pub(crate) struct Calls {
     /// Octets of the calls that wait to be committed, and how many those are.
     pub(crate) queued_octets: usize,
     pub(crate) queued: u32,
+    /// The lane in which calls with a key wait, and how many: the key beats the priority.
+    keys: BTreeMap<Arc<[u8]>, (u8, u32)>,
 }
 
 impl Default for Calls {
@@ -114,6 +118,7 @@ impl Default for Calls {
             streams: 0,
             queued_octets: 0,
             queued: 0,
+            keys: BTreeMap::new(),
         }
     }
 }
@@ -240,9 +245,33 @@ impl Calls {
         }
     }
 
+    /// A call with this key is to wait: the key, to be kept with it, and the lane, which is that of those before it.
+    pub(crate) fn join_key(&mut self, key: &[u8], lane: u8) -> (Arc<[u8]>, u8) {
+        let key = match self.keys.get_key_value(key) {
+            Some((key, _)) => Arc::clone(key),
+            None => Arc::from(key),
+        };
+        let (lane, waiting) = self.keys.entry(Arc::clone(&key)).or_insert((lane, 0));
+        *waiting += 1;
+        (key, *lane)
+    }
+
+    /// A call is committed, or never will be: it waits with its key no more.
+    pub(crate) fn leave_key(&mut self, slot: u32) {
+        let cold = self.slots.get_mut(slot as usize).and_then(|call| call.cold.as_mut());
+        let Some(key) = cold.and_then(|cold| cold.key.take()) else { return };
+        if let Some((_, waiting)) = self.keys.get_mut(&key) {
+            *waiting = waiting.saturating_sub(1);
+            if *waiting == 0 {
+                self.keys.remove(&key);
+            }
+        }
+    }
+
     /// A call no longer waits to be committed; its octets are dropped.
     #[inline]
     pub(crate) fn unqueue(&mut self, slot: u32) {
+        self.leave_key(slot);
         if let Some(call) = self.slots.get_mut(slot as usize) {
             self.queued_octets = self.queued_octets.saturating_sub(call.weight());
             self.queued = self.queued.saturating_sub(1);

@@ -353,7 +353,8 @@ impl Machine {
         self.drop_requests(Status::NOT_SENT, message);
         for slot in 0..self.calls.slots() {
             let Some(call) = self.calls.get(slot) else { continue };
-            if matches!(call.wire, Wire::Sent | Wire::Sending) {
+            // One-ways that are half sent go out whole.
+            if call.wire == Wire::Sent {
                 let stream = Stream::Ours(CallId { slot, generation: call.generation });
                 self.stop_sending(slot, stream);
                 if let Some(call) = self.calls.get(slot) {

@@ -10,7 +10,7 @@ use super::{
     calls::{Owner, Wire},
     event::{Body, CallId, ItemError, Stream, Taken},
     fragments::{Whole, commit_rest},
-    lanes::{Sort, Waiting},
+    lanes::{NORMAL, Sort, Waiting},
     machine::{Machine, Tiding},
     outbox::{Outbox, SHARE_FROM},
     rest::Rest,
@@ -102,9 +102,9 @@ impl Machine {
         Ok(())
     }
 
-    /// Lays a small item down for the next `poll_transmit`, if its REQUEST is out.
+    /// Lays a small item down for the next `poll_transmit`, if its REQUEST is out and it has no priority.
     fn stage_item(&mut self, stream: Stream, item: &Body<'_>) -> bool {
-        let Some((id, _)) = self.on_the_wire(stream) else { return false };
+        let Some((id, NORMAL)) = self.on_the_wire(stream) else { return false };
         let payload: &[u8] = match item {
             Body::Copy(octets) => octets,
             Body::Share(octets) => octets,

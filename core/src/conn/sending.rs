@@ -161,6 +161,7 @@ impl Machine {
         self.idle_since = now;
         self.stats.frames_out += 1;
         self.stats.calls_out += 1;
+        self.calls.leave_key(slot);
         if !one_way {
             self.calls.unanswered += 1;
             self.calls.streams += u32::from(streams);
