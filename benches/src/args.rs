@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
+use std::time::Duration;
 
 use crate::error::{Failure, Result};
 
@@ -59,6 +60,11 @@ impl Args {
         }
     }
 
+    /// The value of a flag that is a time in seconds, or `default`.
+    pub(crate) fn time(&mut self, name: &str, default: f64) -> Result<Duration> {
+        time(name, self.value(name)?.unwrap_or(default))
+    }
+
     /// Refuses what nobody took.
     pub(crate) fn end(self) -> Result<()> {
         let rest: Vec<_> = self.words.into_iter().chain(self.flags.into_keys()).collect();
@@ -68,6 +74,14 @@ impl Args {
             Err(Failure::new(format!("not understood: {}", rest.join(" "))))
         }
     }
+}
+
+/// A time of so many seconds.
+pub(crate) fn time(name: &str, seconds: f64) -> Result<Duration> {
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|time| *time <= Duration::from_secs(3600))
+        .ok_or_else(|| Failure::new(format!("{name} is from 0 to 3600")))
 }
 
 /// Reads one value, and names it if it cannot be read.

@@ -2,23 +2,23 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::args::{self, Args};
 use crate::error::{Failure, Result};
 use crate::load::{Length, Meter, Mode, Plan, Report};
 use crate::process::{self, LOAD_CORE, SERVER_CORE, Server};
+use crate::served::Served;
 use crate::spin;
-use crate::targets::Target;
+use crate::targets::{Target, zeromq};
 
 /// `serve TARGET [--listen ADDRESS] [--core N]`
 pub(crate) fn serve(mut args: Args) -> Result<()> {
-    let target = Target::from_name(&args.required("the target")?)?;
+    let served = Served::from_name(&args.required("the target")?)?;
     let listen = args.value("--listen")?;
     let core = args.value("--core")?.unwrap_or(SERVER_CORE);
     args.end()?;
     let listen = listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
-    match process::serve(target, listen, core)? {}
+    match process::serve(served, listen, core)? {}
 }
 
 /// `load --target TARGET …`: see the help.
@@ -35,7 +35,7 @@ pub(crate) fn load(mut args: Args) -> Result<()> {
     let report = match address {
         Some(address) => measure(target, &plan, address, server_pid)?,
         None => {
-            let server = Server::start(target)?;
+            let server = Server::start(target.name())?;
             measure(target, &plan, server.address, Some(server.pid()))?
         }
     };
@@ -64,8 +64,8 @@ fn plan(args: &mut Args) -> Result<Plan> {
         Some(calls) if warmup.is_none() && seconds.is_none() => Length::Calls(calls),
         Some(_) => return Err(Failure::new("--calls goes without --warmup and --seconds")),
         None => Length::Time {
-            warmup: time("--warmup", warmup.unwrap_or(0.5))?,
-            window: time("--seconds", seconds.unwrap_or(3.0))?,
+            warmup: args::time("--warmup", warmup.unwrap_or(0.5))?,
+            window: args::time("--seconds", seconds.unwrap_or(3.0))?,
         },
     };
     let plan = Plan {
@@ -79,14 +79,10 @@ fn plan(args: &mut Args) -> Result<Plan> {
     Ok(plan)
 }
 
-fn time(name: &str, seconds: f64) -> Result<Duration> {
-    Duration::try_from_secs_f64(seconds)
-        .ok()
-        .filter(|time| *time <= Duration::from_secs(3600))
-        .ok_or_else(|| Failure::new(format!("{name} is from 0 to 3600")))
-}
-
 fn measure(target: Target, plan: &Plan, address: SocketAddr, server: Option<u32>) -> Result<Report> {
+    if target == Target::Zeromq {
+        return zeromq::load(plan, address, server);
+    }
     let meter = Arc::new(Meter::new(*plan, server)?);
     target.drive(plan, address, &meter)?;
     meter.report(target.name())
@@ -107,6 +103,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use std::time::Duration;
 
     fn read(line: &str) -> Result<Plan> {
         let mut args = Args::parse(line.split_whitespace().map(str::to_owned), &["--json"])?;

@@ -30,7 +30,7 @@ impl Subject {
     fn all() -> impl Iterator<Item = Self> {
         let targets = Target::ALL
             .into_iter()
-            .filter(|target| target.multiplexes())
+            .filter(|target| target.multiplexes() && !target.is_foreign())
             .flat_map(|target| [Self::Server(target), Self::Client(target)]);
         Spin::ALL.iter().map(Self::Spin).chain(targets)
     }
@@ -57,13 +57,13 @@ impl Subject {
         match self {
             Self::Spin(spin) => run(callgrind()?.args(["spin", spin.label, &calls])),
             Self::Client(target) => {
-                let server = Server::start(target)?;
+                let server = Server::start(target.name())?;
                 run(callgrind()?.args(load(target, server.address, &calls)))
             }
             Self::Server(target) => {
                 let mut command = callgrind()?;
                 command.stderr(Stdio::piped());
-                let server = Server::start_under(command, target)?;
+                let server = Server::start_under(command, target.name())?;
                 let load = Command::new(myself()?)
                     .args(load(target, server.address, &calls))
                     .stdout(Stdio::null())
@@ -85,11 +85,14 @@ impl Subject {
     /// Counts what can be counted here.
     fn measure(self, valgrind: bool) -> Result<Count> {
         let instructions = if valgrind { Some(self.instructions()?) } else { None };
-        let (allocations, target) = match self {
-            Self::Spin(spin) => (Some(spin.allocations(usize::try_from(CALLS).unwrap_or(1))?), spin.target),
-            Self::Server(_) | Self::Client(_) => (None, None),
+        let (allocations, target, before) = match self {
+            Self::Spin(spin) => {
+                let allocations = spin.allocations(usize::try_from(CALLS).unwrap_or(1))?;
+                (Some(allocations), spin.target, spin.before)
+            }
+            Self::Server(_) | Self::Client(_) => (None, None, None),
         };
-        Ok(Count { name: self.name(), what: self.what(), instructions, allocations, target })
+        Ok(Count { name: self.name(), what: self.what(), instructions, allocations, target, before })
     }
 }
 
@@ -103,6 +106,8 @@ pub(crate) struct Count {
     /// `None` of a whole process: its load generator allocates too.
     pub(crate) allocations: Option<f64>,
     pub(crate) target: Option<Cost>,
+    /// Instructions of the core as it was first built.
+    pub(crate) before: Option<f64>,
 }
 
 fn load(target: Target, address: SocketAddr, calls: &str) -> Vec<String> {
@@ -186,14 +191,15 @@ fn measure(subjects: impl IntoIterator<Item = Subject>) -> Result<Vec<Count>> {
 
 /// Prints them as a table, the targets beside what was counted.
 pub(crate) fn print(counts: &[Count]) {
-    println!("| counted | instructions a call | target | allocations a call | target | what |");
-    println!("|---|--:|--:|--:|--:|---|");
+    println!("| counted | instructions a call | before | target | allocations a call | target | what |");
+    println!("|---|--:|--:|--:|--:|--:|---|");
     let at_most = |target: Option<f64>| target.map_or("–".to_owned(), bound);
     for count in counts {
         println!(
-            "| {} | {} | {} | {} | {} | {} |",
+            "| {} | {} | {} | {} | {} | {} | {} |",
             count.name,
             count.instructions.map_or("–".to_owned(), |count| format!("{count:.0}")),
+            count.before.map_or("–".to_owned(), |count| format!("{count:.0}")),
             at_most(count.target.map(|target| target.instructions)),
             count.allocations.map_or("–".to_owned(), allocations),
             at_most(count.target.map(|target| target.allocations)),
@@ -217,7 +223,14 @@ impl Count {
     /// Of what may take 1200 instructions and no allocation.
     pub(crate) fn fake(instructions: Option<f64>, allocations: f64) -> Self {
         let target = Some(Cost { instructions: 1200.0, allocations: 0.0 });
-        Self { name: "fake".to_owned(), what: "", instructions, allocations: Some(allocations), target }
+        Self {
+            name: "fake".to_owned(),
+            what: "",
+            instructions,
+            allocations: Some(allocations),
+            target,
+            before: None,
+        }
     }
 }
 

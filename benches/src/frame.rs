@@ -13,11 +13,12 @@ pub(crate) const OVERHEAD: usize = HEADER + 1;
 /// The longest body that the baselines read. Large enough for every row, small enough to bound a buffer.
 pub(crate) const MAX_BODY: usize = 16 * 1024 * 1024;
 
-/// The two types that the baselines speak.
+/// The types that the baselines speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Request,
     Response,
+    Item,
 }
 
 impl Kind {
@@ -26,6 +27,7 @@ impl Kind {
         match self {
             Self::Request => 0xBEA7_0105_0000_0000,
             Self::Response => 0xBEA7_0106_0000_0000,
+            Self::Item => 0xBEA7_0109_0000_0000,
         }
     }
 }

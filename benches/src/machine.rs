@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Context, Failure, Result};
 use crate::process::{LOAD_CORE, SERVER_CORE};
-use crate::sys;
+use crate::targets::zeromq;
+use crate::{socket, sys};
 
 /// The versions that this program was built from.
 const LOCK: &str = include_str!("../../Cargo.lock");
@@ -27,6 +28,7 @@ pub(crate) fn describe() -> Vec<String> {
     } else {
         "NOT PINNED: too few cores, so server and load share what there is".to_owned()
     };
+    let zeromq = zeromq::version().map_or_else(String::new, |version| format!(", zeromq {version}"));
     vec![
         format!("kernel {}, {model}, {cores} cores; {pinned}", of("/proc/sys/kernel/osrelease")),
         format!(
@@ -37,13 +39,14 @@ pub(crate) fn describe() -> Vec<String> {
             of("/proc/loadavg").split(' ').next().unwrap_or("unknown"),
         ),
         format!(
-            "TCP over loopback, TCP_NODELAY, congestion control {}, rmem {}, wmem {}",
+            "TCP over loopback, TCP_NODELAY, congestion control {} on every socket (the system has {}), rmem {}, wmem {}",
+            socket::congestion(),
             of("/proc/sys/net/ipv4/tcp_congestion_control"),
             of("/proc/sys/net/ipv4/tcp_rmem").replace('\t', " "),
             of("/proc/sys/net/ipv4/tcp_wmem").replace('\t', " "),
         ),
         format!(
-            "{}, {} build, tokio {}, bytes {}, tieline-benches {}",
+            "{}, {} build, tokio {}, bytes {}, tieline-benches {}{zeromq}",
             env!("BENCH_RUSTC"),
             if cfg!(debug_assertions) { "DEBUG" } else { "release" },
             version("tokio"),

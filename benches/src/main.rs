@@ -15,9 +15,13 @@ mod error;
 mod frame;
 mod load;
 mod machine;
+mod mixed;
 mod process;
+mod served;
+mod socket;
 mod spin;
 mod stats;
+mod stream;
 mod sys;
 mod table;
 mod targets;
@@ -40,6 +44,10 @@ tieline-benches COMMAND
        [--mode closed|open] [--rate CALLS_A_SECOND] [--seconds S] [--warmup S] [--calls N]
        [--address ADDRESS [--server-pid PID]] [--core N] [--json]
       one run; starts the server itself unless --address is given
+  stream --sender SENDER [--window OCTETS] [--seconds S] [--warmup S] [--json]
+      items of 64 octets on one stream, from the server to the client
+  mixed [--way up|down] [--octets N] [--times N] [--seconds S] [--rate CALLS_A_SECOND] [--json]
+      small calls alone, and while a large message crosses the same connection
   serve TARGET [--listen ADDRESS] [--core N]
       a server; prints `listening ADDRESS`, ends when stdin ends
   instructions [NAME…]
@@ -69,6 +77,8 @@ fn run() -> Result<()> {
         Some("load") => commands::load(args),
         Some("serve") => commands::serve(args),
         Some("instructions") => count::command(args),
+        Some("stream") => stream::command(args),
+        Some("mixed") => mixed::command(args),
         Some("spin") => commands::spin(args),
         Some("help") => {
             println!("{HELP}");

@@ -2,14 +2,14 @@
 
 use std::convert::Infallible;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread;
 
 use crate::error::{Context, Failure, Result};
-use crate::sys;
-use crate::targets::Target;
+use crate::served::Served;
+use crate::{socket, sys};
 
 /// The core of the server, unless another is asked for.
 pub(crate) const SERVER_CORE: usize = 0;
@@ -29,9 +29,9 @@ pub(crate) fn pin(core: usize) {
 }
 
 /// Is the server process: says where it listens, then serves until stdin ends.
-pub(crate) fn serve(target: Target, listen: SocketAddr, core: usize) -> Result<Infallible> {
+pub(crate) fn serve(served: Served, listen: SocketAddr, core: usize) -> Result<Infallible> {
     pin(core);
-    let listener = TcpListener::bind(listen).context("listen")?;
+    let listener = socket::listen(listen).context("listen")?;
     let address = listener.local_addr()?;
     thread::Builder::new().spawn(|| {
         // Whoever started this process holds the other end: if it goes, so does the server.
@@ -42,7 +42,7 @@ pub(crate) fn serve(target: Target, listen: SocketAddr, core: usize) -> Result<I
     writeln!(stdout, "listening {address}")?;
     stdout.flush()?;
     drop(stdout);
-    target.serve(listener)
+    served.serve(listener)
 }
 
 /// A server process that this process has started. It ends when this is dropped.
@@ -56,15 +56,15 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts the server of `target` on the server's core.
-    pub(crate) fn start(target: Target) -> Result<Self> {
-        Self::start_under(Command::new(myself()?), target)
+    /// Starts the server of this name on the server's core.
+    pub(crate) fn start(name: &str) -> Result<Self> {
+        Self::start_under(Command::new(myself()?), name)
     }
 
     /// The same by `command`, which may run it inside of something: the arguments are added to it.
-    pub(crate) fn start_under(mut command: Command, target: Target) -> Result<Self> {
+    pub(crate) fn start_under(mut command: Command, name: &str) -> Result<Self> {
         let mut child = command
-            .args(["serve", target.name()])
+            .args(["serve", name])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -84,7 +84,7 @@ impl Server {
             .trim()
             .strip_prefix("listening ")
             .and_then(|address| address.parse().ok())
-            .ok_or_else(|| Failure::new(format!("the server of {} did not start", target.name())))?;
+            .ok_or_else(|| Failure::new(format!("the server {name} did not start")))?;
         Ok(server)
     }
 

@@ -19,6 +19,8 @@ pub(crate) struct Spin {
     pub(crate) round_trips: fn(usize) -> Result<()>,
     /// What a round trip may cost at most.
     pub(crate) target: Option<Cost>,
+    /// Instructions a round trip of the core as it was first built, counted with the same toolchain.
+    pub(crate) before: Option<f64>,
 }
 
 /// What one round trip costs.
@@ -38,6 +40,7 @@ impl Spin {
             what: "64 octets: request emitted and parsed, response emitted and parsed, by hand; no connection",
             round_trips: raw_header,
             target: None,
+            before: None,
         },
         Self {
             label: "core-round-trip",
@@ -45,12 +48,14 @@ impl Spin {
                    deadline of 10 s; one in flight",
             round_trips: |count| core_round_trips(count, 1),
             target: CORE,
+            before: Some(2578.0),
         },
         Self {
             label: "core-round-trip-128",
             what: "the same in batches of 128",
             round_trips: |count| core_round_trips(count, 128),
             target: CORE,
+            before: Some(1579.0),
         },
     ];
 
@@ -125,6 +130,7 @@ mod tests {
                 Ok(())
             },
             target: None,
+            before: None,
         };
         assert_eq!(leaky.allocations(1000).unwrap(), 0.1);
     }

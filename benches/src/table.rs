@@ -14,8 +14,9 @@ use crate::load::Report;
 use crate::machine::{self, Bystanders};
 use crate::process::{LOAD_CORE, SERVER_CORE, myself};
 use crate::stats::{median, ratios, spread};
-use crate::targets::Target;
+use crate::targets::{Target, zeromq};
 use crate::verdict::{self, Goal};
+use crate::{mixed, stream};
 
 /// One kind of load.
 pub(crate) struct Row {
@@ -27,13 +28,20 @@ pub(crate) struct Row {
     /// on a virtual machine can cost more than all the rest of a call.
     core: usize,
     /// What Tieline is to reach in it.
-    pub(crate) goal: Goal,
+    pub(crate) goals: &'static [Goal],
 }
 
 /// The floor of latency, against which one call in flight is held.
-const LATENCY: Goal = Goal::P50 { beside: Target::Blocking, most: 1.10 };
+const LATENCY: &[Goal] = &[Goal::P50 { beside: Target::Blocking, most: 1.10 }];
 /// What a careful person writes by hand on the same runtime.
-const BY_HAND: Goal = Goal::Calls { beside: Target::TokioEcho, least: 0.85 };
+const BY_HAND: &[Goal] = &[Goal::Calls { beside: Target::TokioEcho, least: 0.85 }];
+/// What the machine can do with large payloads, and what others do.
+const LARGE: &[Goal] =
+    &[Goal::Calls { beside: Target::Epoll, least: 0.85 }, Goal::Calls { beside: Target::Zeromq, least: 1.5 }];
+const LARGEST: &[Goal] =
+    &[Goal::Calls { beside: Target::Epoll, least: 0.95 }, Goal::Calls { beside: Target::Zeromq, least: 1.0 }];
+/// From this payload on there is a comparison with what is not of this house.
+const FOREIGN_FROM: usize = 64 << 10;
 
 const ROWS: [Row; 7] = [
     Row::new("64 B, 1 in flight", 64, 1, 1, LATENCY),
@@ -41,8 +49,8 @@ const ROWS: [Row; 7] = [
     Row::new("64 B, 128 in flight", 64, 1, 128, BY_HAND),
     Row::new("64 B, 1024 in flight", 64, 1, 1024, BY_HAND),
     Row::new("64 B, 16 connections × 64", 64, 16, 64, BY_HAND),
-    Row::new("64 KiB, 16 in flight", 64 << 10, 1, 16, Goal::Calls { beside: Target::Epoll, least: 0.85 }),
-    Row::new("1 MiB, 16 in flight", 1 << 20, 1, 16, Goal::Calls { beside: Target::Epoll, least: 0.95 }),
+    Row::new("64 KiB, 16 in flight", 64 << 10, 1, 16, LARGE),
+    Row::new("1 MiB, 16 in flight", 1 << 20, 1, 16, LARGEST),
 ];
 
 impl Row {
@@ -51,9 +59,9 @@ impl Row {
         payload: usize,
         connections: usize,
         in_flight: usize,
-        goal: Goal,
+        goals: &'static [Goal],
     ) -> Self {
-        Self { label, payload, connections, in_flight, core: LOAD_CORE, goal }
+        Self { label, payload, connections, in_flight, core: LOAD_CORE, goals }
     }
 
     /// Those that can carry this load at all.
@@ -62,6 +70,8 @@ impl Row {
         let mut targets = Target::ALL.to_vec();
         targets.retain(|target| single || target.multiplexes());
         targets.retain(|target| self.payload <= target.most_payload());
+        let foreign = self.payload >= FOREIGN_FROM && zeromq::program().is_some();
+        targets.retain(|target| foreign || !target.is_foreign());
         targets
     }
 
@@ -119,19 +129,32 @@ pub(crate) fn command(mut args: Args) -> Result<()> {
     let machine = machine::describe();
     let bystanders = Bystanders::watch()?;
     let table = measure(rounds, seconds)?;
+    let streams = stream::table::measure(rounds, seconds)?;
+    let mixed = mixed::table::measure(rounds, quick)?;
     let bystanders = bystanders.describe()?;
     let counts = count::all()?;
     for line in &machine {
         println!("{line}  ");
     }
     println!("{bystanders}\n");
-    verdict::print(&table, &counts, rounds);
+    let lines = verdict::of_rows(&table).into_iter().chain(stream::table::lines(&streams));
+    let lines = lines.chain(mixed::table::lines(&mixed)).chain(verdict::of_counts(&counts));
+    verdict::print(lines, rounds);
     println!();
     print(&table, rounds, seconds);
     println!();
     for target in Target::ALL {
-        println!("- `{}`: {}", target.name(), target.description());
+        match target {
+            Target::Zeromq if zeromq::program().is_none() => {
+                println!("- `{}`: {}", target.name(), zeromq::NOT_INSTALLED);
+            }
+            _ => println!("- `{}`: {}", target.name(), target.description()),
+        }
     }
+    println!();
+    stream::table::print(&streams, rounds, seconds);
+    println!();
+    mixed::table::print(&mixed);
     println!();
     match count::valgrind() {
         Some(version) => println!("Instructions a call, by {version}, and allocations:\n"),
@@ -178,9 +201,9 @@ fn print(table: &[(Row, Vec<Rounds>)], rounds: u32, seconds: f64) {
     println!("÷: calls/s as a part of that target's, in the same round; p50 ÷: less is better\n");
     println!(
         "| load | target | calls/s | spread | p50 µs | p99 µs | server CPU µs/call | client CPU µs/call \
-         | ÷ tokio-echo | ÷ epoll | p50 ÷ blocking |"
+         | ÷ tokio-echo | ÷ epoll | ÷ zeromq | p50 ÷ blocking |"
     );
-    println!("|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
+    println!("|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
     for (row, targets) in table {
         for one in targets {
             println!("| {} | {} |", row.label, cells(one, targets).join(" | "));
@@ -209,12 +232,13 @@ fn cells(one: &Rounds, row: &[Rounds]) -> Vec<String> {
         middle(one.of(|report| report.client_cpu), 3),
         against(Target::TokioEcho, Rounds::calls),
         against(Target::Epoll, Rounds::calls),
+        against(Target::Zeromq, Rounds::calls),
         against(Target::Blocking, Rounds::p50),
     ]
 }
 
 /// Three digits and a unit.
-fn short(value: f64) -> String {
+pub(crate) fn short(value: f64) -> String {
     let (value, unit) = if value >= 1e6 {
         (value / 1e6, " M")
     } else if value >= 1e4 {
@@ -274,18 +298,20 @@ mod tests {
         let cells = cells(&row[1], &row);
         assert_eq!(
             cells,
-            ["tokio-echo", "72.0 k", "±28 %", "13.2", "13.2", "–", "0.100", "1.00", "0.80", "–"]
+            ["tokio-echo", "72.0 k", "±28 %", "13.2", "13.2", "–", "0.100", "1.00", "0.80", "–", "–"]
         );
     }
 
     #[test]
     fn a_row_has_the_targets_that_can_carry_it() {
         let targets = ROWS.map(|row| row.targets());
-        assert_eq!(targets[0], Target::ALL);
+        assert!(Target::ALL.iter().all(|target| targets[0].contains(target) != target.is_foreign()));
         assert!(!targets[2].contains(&Target::Blocking) && targets[2].contains(&Target::Tieline));
         for row in &ROWS {
             assert!(row.targets().iter().all(|target| row.payload <= target.most_payload()));
-            assert!(row.targets().contains(&row.goal.beside()), "{}", row.label);
+            for beside in row.goals.iter().map(|goal| goal.beside()) {
+                assert!(row.targets().contains(&beside) || beside.is_foreign(), "{}", row.label);
+            }
         }
     }
 

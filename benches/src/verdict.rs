@@ -61,30 +61,68 @@ impl Goal {
     }
 }
 
-/// Prints the table of verdicts.
-pub(crate) fn print(table: &[(Row, Vec<Rounds>)], counts: &[Count], rounds: u32) {
-    println!("| Tieline | figure | measured | range | tokio-echo's own | target | verdict |");
-    println!("|---|---|--:|--:|--:|--:|---|");
-    for (row, rounds) in table {
-        println!("| {} | {} |", row.label, of_ratio(row.goal, rounds).join(" | "));
-    }
-    for count in counts {
-        for line in of_count(count) {
-            println!("| {} | {} |", count.name, line.join(" | "));
+/// A figure, beside what it is to be.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Line {
+    pub(crate) row: String,
+    pub(crate) figure: String,
+    pub(crate) measured: String,
+    pub(crate) range: String,
+    /// What the same runtime does without a product.
+    pub(crate) by_hand: String,
+    pub(crate) before: String,
+    pub(crate) target: String,
+    pub(crate) verdict: String,
+}
+
+impl Line {
+    /// Nothing known yet.
+    pub(crate) fn new(row: &str, figure: &str) -> Self {
+        let none = || "–".to_owned();
+        Self {
+            row: row.to_owned(),
+            figure: figure.to_owned(),
+            measured: none(),
+            range: none(),
+            by_hand: none(),
+            before: none(),
+            target: none(),
+            verdict: none(),
         }
+    }
+}
+
+/// Prints the table of verdicts.
+pub(crate) fn print(lines: impl Iterator<Item = Line>, rounds: u32) {
+    println!("| Tieline | figure | measured | range | by hand on tokio | before | target | verdict |");
+    println!("|---|---|--:|--:|--:|--:|--:|---|");
+    for Line { row, figure, measured, range, by_hand, before, target, verdict } in lines {
+        println!("| {row} | {figure} | {measured} | {range} | {by_hand} | {before} | {target} | {verdict} |");
     }
     println!();
     println!(
         "Ratios: tieline-tokio's, taken within a round; the median of the rounds, its range, and whether the median is on \
-         the right side of the target. Counts are exact."
+         the right side of the target. Counts are exact; *before* is the core as it was first built."
     );
     if rounds == 1 {
         println!("**One round: enough to see whether something broke, not to judge by.**");
     }
 }
 
-/// Figure, measured, range, tokio-echo's, target, verdict.
-fn of_ratio(goal: Goal, row: &[Rounds]) -> [String; 6] {
+/// A line for each goal of each row.
+pub(crate) fn of_rows(table: &[(Row, Vec<Rounds>)]) -> Vec<Line> {
+    let lines = |(row, rounds): &(Row, Vec<Rounds>)| -> Vec<Line> {
+        row.goals.iter().map(|goal| of_ratio(row.label, *goal, rounds)).collect()
+    };
+    table.iter().flat_map(lines).collect()
+}
+
+/// The lines of what was counted.
+pub(crate) fn of_counts(counts: &[Count]) -> Vec<Line> {
+    counts.iter().flat_map(of_count).collect()
+}
+
+fn of_ratio(label: &str, goal: Goal, row: &[Rounds]) -> Line {
     let each = goal.ratios(Target::Tieline, row);
     let by_hand =
         if goal.beside() == Target::TokioEcho { Vec::new() } else { goal.ratios(Target::TokioEcho, row) };
@@ -93,38 +131,39 @@ fn of_ratio(goal: Goal, row: &[Rounds]) -> [String; 6] {
         Some(range) => format!("{} ({range})", middle(&by_hand)),
         None => "–".to_owned(),
     };
-    [
-        goal.what(),
-        middle(&each),
-        range(&each).unwrap_or_else(|| "–".to_owned()),
-        own,
-        goal.bound(),
-        verdict(goal, &each),
-    ]
+    let there = row.iter().any(|rounds| rounds.target == goal.beside());
+    let absent = if there { "not carried" } else { "not installed" };
+    Line {
+        measured: middle(&each),
+        range: range(&each).unwrap_or_else(|| "–".to_owned()),
+        by_hand: own,
+        target: goal.bound(),
+        verdict: verdict(&each, |ratio| goal.is_met(ratio)).unwrap_or_else(|| absent.to_owned()),
+        ..Line::new(label, &goal.what())
+    }
 }
 
-fn range(ratios: &[f64]) -> Option<String> {
+pub(crate) fn range(ratios: &[f64]) -> Option<String> {
     let least = ratios.iter().copied().reduce(f64::min)?;
     let most = ratios.iter().copied().reduce(f64::max)?;
     Some(format!("{least:.2}–{most:.2}"))
 }
 
-/// The median decides; rounds that disagree are told.
-fn verdict(goal: Goal, ratios: &[f64]) -> String {
-    let Some(median) = median(ratios) else { return "not carried".to_owned() };
-    let met = goal.is_met(median);
+/// The median decides; rounds that disagree are told. `None` without a round.
+pub(crate) fn verdict(values: &[f64], is_met: impl Fn(f64) -> bool) -> Option<String> {
+    let met = is_met(median(values)?);
     let mut verdict = if met { "met" } else { "**missed**" }.to_owned();
-    let others = ratios.iter().filter(|ratio| goal.is_met(**ratio) != met).count();
+    let others = values.iter().filter(|value| is_met(**value) != met).count();
     if others > 0 {
         let how = if met { "missed" } else { "met" };
         // Writing to a string does not fail.
-        let _ = write!(verdict, ", {how} in {others} of {} rounds", ratios.len());
+        let _ = write!(verdict, ", {how} in {others} of {} rounds", values.len());
     }
-    verdict
+    Some(verdict)
 }
 
 /// A line for each count that has a target.
-fn of_count(count: &Count) -> Vec<[String; 6]> {
+fn of_count(count: &Count) -> Vec<Line> {
     let Some(target) = count.target else { return Vec::new() };
     let line = |figure: &str, measured: Option<(f64, String)>, most: f64| {
         let verdict = match &measured {
@@ -132,14 +171,19 @@ fn of_count(count: &Count) -> Vec<[String; 6]> {
             Some((value, _)) if *value <= most => "met",
             Some(_) => "**missed**",
         };
-        let measured = measured.map_or_else(|| "–".to_owned(), |(_, text)| text);
-        let [none, exact] = ["–", "exact"].map(str::to_owned);
-        [figure.to_owned(), measured, exact, none, count::bound(most), verdict.to_owned()]
+        Line {
+            measured: measured.map_or_else(|| "–".to_owned(), |(_, text)| text),
+            range: "exact".to_owned(),
+            target: count::bound(most),
+            verdict: verdict.to_owned(),
+            ..Line::new(&count.name, figure)
+        }
     };
     let instructions = count.instructions.map(|value| (value, format!("{value:.0}")));
     let allocations = count.allocations.map(|value| (value, count::allocations(value)));
+    let before = count.before.map_or_else(|| "–".to_owned(), |before| format!("{before:.0}"));
     vec![
-        line("instructions a round trip", instructions, target.instructions),
+        Line { before, ..line("instructions a round trip", instructions, target.instructions) },
         line("allocations a round trip", allocations, target.allocations),
     ]
 }
@@ -153,12 +197,14 @@ mod tests {
 
     #[test]
     fn the_median_of_the_rounds_decides() {
-        assert_eq!(verdict(CALLS, &[0.9, 0.86, 0.85]), "met");
-        assert_eq!(verdict(CALLS, &[0.9, 0.86, 0.7]), "met, missed in 1 of 3 rounds");
-        assert_eq!(verdict(CALLS, &[0.9, 0.8, 0.7]), "**missed**, met in 1 of 3 rounds");
-        assert_eq!(verdict(P50, &[1.2, 1.3, 1.4]), "**missed**");
-        assert_eq!(verdict(P50, &[1.1]), "met");
-        assert_eq!(verdict(P50, &[]), "not carried");
+        let verdict = |goal: Goal, ratios: &[f64]| verdict(ratios, |ratio| goal.is_met(ratio));
+        let said = |text: &str| Some(text.to_owned());
+        assert_eq!(verdict(CALLS, &[0.9, 0.86, 0.85]), said("met"));
+        assert_eq!(verdict(CALLS, &[0.9, 0.86, 0.7]), said("met, missed in 1 of 3 rounds"));
+        assert_eq!(verdict(CALLS, &[0.9, 0.8, 0.7]), said("**missed**, met in 1 of 3 rounds"));
+        assert_eq!(verdict(P50, &[1.2, 1.3, 1.4]), said("**missed**"));
+        assert_eq!(verdict(P50, &[1.1]), said("met"));
+        assert_eq!(verdict(P50, &[]), None);
     }
 
     #[test]
@@ -168,20 +214,26 @@ mod tests {
             Rounds::fake(Target::TokioEcho, &[(100.0, 11.0), (50.0, 22.0), (100.0, 12.0)]),
             Rounds::fake(Target::Tieline, &[(90.0, 12.0), (45.0, 23.0), (70.0, 13.0)]),
         ];
+        let shown = |goal, row| {
+            let Line { figure, measured, range, by_hand, target, verdict, .. } = of_ratio("row", goal, row);
+            [figure, measured, range, by_hand, target, verdict]
+        };
         let p50 = ["p50 ÷ blocking", "1.20", "1.15–1.30", "1.10 (1.10–1.20)", "≤ 1.10", "**missed**"];
-        assert_eq!(of_ratio(P50, &row), p50);
+        assert_eq!(shown(P50, &row), p50);
         let calls =
             ["calls/s ÷ tokio-echo", "0.90", "0.70–0.90", "–", "≥ 0.85", "met, missed in 1 of 3 rounds"];
-        assert_eq!(of_ratio(CALLS, &row), calls);
-        let [_, measured, .., verdict] = of_ratio(CALLS, row.get(..2).unwrap_or_default());
+        assert_eq!(shown(CALLS, &row), calls);
+        let [_, measured, .., verdict] = shown(CALLS, row.get(..2).unwrap_or_default());
         assert_eq!((measured.as_str(), verdict.as_str()), ("–", "not carried"));
+        let [.., verdict] = shown(CALLS, row.get(2..).unwrap_or_default());
+        assert_eq!(verdict, "not installed");
     }
 
     #[test]
     fn what_is_not_counted_is_neither_met_nor_missed() {
         let verdicts = |instructions, allocations| -> Vec<String> {
             let lines = of_count(&Count::fake(instructions, allocations));
-            lines.into_iter().map(|[.., verdict]| verdict).collect()
+            lines.into_iter().map(|line| line.verdict).collect()
         };
         assert_eq!(verdicts(Some(1200.0), 0.0), ["met", "met"]);
         assert_eq!(verdicts(Some(1200.5), 0.00005), ["**missed**", "**missed**"]);

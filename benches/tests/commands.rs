@@ -96,7 +96,7 @@ fn what_cannot_be_done_is_told_and_fails() {
         "load",
         "load --target http",
         "load --target blocking --in-flight 2",
-        "load --target tieline-tokio --payload 1048576",
+        "load --target tieline-tokio --payload 16777216",
         "load --target epoll --address 127.0.0.1:1",
         "spin nothing 1",
         "serve epoll --core x",

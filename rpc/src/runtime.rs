@@ -48,6 +48,12 @@ pub trait Io: Send + 'static {
     /// Whatever the transport reports.
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
+    /// Sees to it that the task is polled again soon, after other tasks have had their turn. A runtime in which a task that
+    /// wakes itself may come back before it has looked at its transports overrides this.
+    fn yield_now(&mut self, cx: &mut Context<'_>) {
+        cx.waker().wake_by_ref();
+    }
+
     /// Check-in is complete and a peer that shows no life for so long is dead: transports that can watch for that
     /// themselves do (TCP_USER_TIMEOUT).
     fn set_dead_after(&mut self, _silence: Duration) {}

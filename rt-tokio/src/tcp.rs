@@ -77,6 +77,14 @@ impl Io for Tcp {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 
+    /// Tokio polls a task that wakes itself up to 61 times before it looks at its sockets; what has arrived would wait for
+    /// as many writes.
+    fn yield_now(&mut self, cx: &mut Context<'_>) {
+        if pin!(tokio::task::yield_now()).poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+    }
+
     fn set_dead_after(&mut self, silence: Duration) {
         #[cfg(any(target_os = "linux", target_os = "android"))]
         let _ = SockRef::from(&self.stream).set_tcp_user_timeout(Some(silence));

@@ -11,6 +11,7 @@ use crate::buffer::Inbox;
 use crate::error::{Context, Failure, Result};
 use crate::frame::{self, HEADER, Kind, Parsed};
 use crate::load::{GRACE, Length, Meter, Mode, Payloads, Phases, Plan, Sampler, Schedule, Verifier};
+use crate::socket;
 
 /// Serves until the process ends, a thread a connection.
 pub(crate) fn serve(listener: &TcpListener) -> io::Result<Infallible> {
@@ -70,7 +71,7 @@ struct Client {
 
 impl Client {
     fn connect(plan: &Plan, address: SocketAddr) -> Result<Self> {
-        let stream = TcpStream::connect(address).context("connect")?;
+        let stream = socket::connect(address).context("connect")?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(GRACE))?;
         Ok(Self {

@@ -5,8 +5,10 @@
 
 pub(crate) mod blocking;
 pub(crate) mod epoll;
+pub(crate) mod runtime;
 pub(crate) mod tieline;
 pub(crate) mod tokio_echo;
+pub(crate) mod zeromq;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -32,10 +34,12 @@ pub(crate) enum Target {
     Blocking,
     TokioEcho,
     Tieline,
+    Zeromq,
 }
 
 impl Target {
-    pub(crate) const ALL: [Self; 4] = [Self::Epoll, Self::Blocking, Self::TokioEcho, Self::Tieline];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Epoll, Self::Blocking, Self::TokioEcho, Self::Tieline, Self::Zeromq];
 
     /// The name on the command line and in the table.
     pub(crate) const fn name(self) -> &'static str {
@@ -44,6 +48,7 @@ impl Target {
             Self::Blocking => "blocking",
             Self::TokioEcho => "tokio-echo",
             Self::Tieline => "tieline-tokio",
+            Self::Zeromq => "zeromq",
         }
     }
 
@@ -72,8 +77,12 @@ impl Target {
             }
             Self::Tieline => {
                 "Tieline on tokio's current_thread runtime, by its public client and server: check-in, methods by name, a deadline of \
-                 10 s on each call, async handlers, heartbeats, cancelling, limits, statistics. Not: layers, stubs, TLS; a payload \
-                 travels in one frame, at most 1 MiB less 1 KiB"
+                 10 s on each call, async handlers, heartbeats, cancelling, limits, statistics. Not: layers, stubs, TLS. Limits that are not the \
+                 default: max_frame 1 MiB, max_message 16 MiB, memory and max_queued 256 MiB"
+            }
+            Self::Zeromq => {
+                "ZeroMQ from C, DEALER and ROUTER over TCP, messages passed on without a copy; an I/O thread beside the one that calls, \
+                 both on the one core. Not: check-in, methods, deadlines, heartbeats, cancelling, statistics"
             }
         }
     }
@@ -83,10 +92,15 @@ impl Target {
         !matches!(self, Self::Blocking)
     }
 
+    /// Whether it is a program of its own, which is there or not.
+    pub(crate) const fn is_foreign(self) -> bool {
+        matches!(self, Self::Zeromq)
+    }
+
     /// The longest payload that it carries, in octets.
     pub(crate) const fn most_payload(self) -> usize {
         match self {
-            Self::Epoll | Self::Blocking | Self::TokioEcho => MAX_BODY - 1,
+            Self::Epoll | Self::Blocking | Self::TokioEcho | Self::Zeromq => MAX_BODY - 1,
             Self::Tieline => tieline::MOST_PAYLOAD,
         }
     }
@@ -98,6 +112,7 @@ impl Target {
             Self::Blocking => Ok(blocking::serve(&listener)?),
             Self::TokioEcho => Ok(tokio_echo::serve(listener)?),
             Self::Tieline => tieline::serve(listener),
+            Self::Zeromq => zeromq::serve(listener),
         }
     }
 
@@ -112,6 +127,7 @@ impl Target {
             Self::Blocking => blocking::drive(plan, address, meter),
             Self::TokioEcho => tasks::drive(plan, meter, || tokio_echo::connect(address)),
             Self::Tieline => tasks::drive(plan, meter, || tieline::connect(address)),
+            Self::Zeromq => Err(Failure::new("zeromq measures itself")),
         }
     }
 }

@@ -7,11 +7,13 @@ use std::net::{self, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tieline_tokio::{Client, Limits, Server};
+use tieline_tokio::{Limits, Server};
 use tokio::runtime::Builder;
 
 use super::Caller;
+use super::runtime::Client;
 use crate::error::{Context, Result};
+use crate::frame::MAX_BODY;
 
 const ECHO: &str = "tieline.bench.v1.Echo/Echo";
 
@@ -20,17 +22,17 @@ const DEADLINE: Duration = Duration::from_secs(10);
 
 /// The longest frame body that the protocol allows.
 const MAX_FRAME: u32 = 1 << 20;
-/// What such a frame holds beside its envelope.
-pub(crate) const MOST_PAYLOAD: usize = (1 << 20) - 1024;
+/// The largest payload of a call: what the hand-written baselines read.
+pub(crate) const MOST_PAYLOAD: usize = MAX_BODY - 1;
 /// What may wait or be served on a connection: more than the heaviest load of a row.
-const MEMORY: usize = 64 << 20;
+const MEMORY: usize = 256 << 20;
 
-/// The defaults are made for small messages; these let every row through that one frame can carry. They are bounds:
+/// The defaults are made for small messages. These are what somebody sets who has large ones; they are bounds, and
 /// nothing is set aside for them.
 fn limits() -> Limits {
     let mut limits = Limits::default();
-    limits.max_frame = MAX_FRAME;
-    limits.max_message = MAX_FRAME - 1024;
+    limits.max_frame = std::env::var("FRAME").ok().and_then(|f| f.parse().ok()).unwrap_or(MAX_FRAME);
+    limits.max_message = u32::try_from(MOST_PAYLOAD).unwrap_or(u32::MAX);
     limits.memory = MEMORY;
     limits.max_queued = MEMORY;
     limits

@@ -90,8 +90,8 @@ impl Pool {
         let fits = |(buffer, size): &mut (BytesMut, usize)| {
             (octets..=octets.saturating_mul(4)).contains(size) && buffer.try_reclaim(octets)
         };
-        let found = self.buffers.iter_mut().position(fits)?;
-        let (buffer, size) = self.buffers.swap_remove(found);
+        let found = self.buffers.iter_mut().rposition(fits)?;
+        let (buffer, size) = self.buffers.remove(found);
         self.octets -= size;
         Some(buffer)
     }
@@ -118,7 +118,7 @@ impl Machine {
             let want = direct.left + HEADER_LEN;
             let buf = &mut arriving.buf;
             let len = buf.len();
-            if buf.capacity() - len < want {
+            if buf.capacity() - len < direct.left {
                 buf.reserve(want.min(len.max(STEP)));
             }
             let mut free = buf.split_off(len);
@@ -178,10 +178,9 @@ impl Machine {
     ) {
         let frame = HEADER_LEN + header.len as usize;
         let octets = self.inbox.octets().get(frame - part..frame).unwrap_or_default();
-        let begin = total.saturating_add(HEADER_LEN);
         // What is set aside is never more than twice what has come, whatever was announced.
-        let new = || BytesMut::with_capacity(begin.min(part.saturating_mul(2)));
-        let mut buf = self.pool.reuse(begin).unwrap_or_else(new);
+        let new = || BytesMut::with_capacity(total.min(part.saturating_mul(2)));
+        let mut buf = self.pool.reuse(total).unwrap_or_else(new);
         buf.extend_from_slice(octets);
         self.inbox.skip(frame);
         let lasts = LEAST_TIME.max((total as u64).saturating_mul(SECOND) / OCTETS_PER_SECOND);
@@ -310,9 +309,8 @@ impl Machine {
     /// The payload of a message that is whole, as it came.
     pub(super) fn held(&mut self, arriving: Arriving) -> Held {
         let Arriving { mut buf, total, compressed, plain, .. } = arriving;
-        let size = total.saturating_add(HEADER_LEN);
         let octets = buf.split_to(total.min(buf.len())).freeze();
-        self.pool.keep(buf, size, self.config.limits.memory);
+        self.pool.keep(buf, total, self.config.limits.memory);
         // What is compressed and has not said its plain length by now was refused before.
         let plain = if compressed { plain.or(Some(0)) } else { None };
         Held { octets, plain }

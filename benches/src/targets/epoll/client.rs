@@ -1,7 +1,7 @@
 //! The load on raw epoll: as many calls in flight as asked for, in one loop without tasks.
 
 use std::collections::VecDeque;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use super::{Pipe, Took};
 use crate::error::{Context, Failure, Result};
 use crate::frame::{self, Kind, Parsed};
 use crate::load::{GRACE, Length, Meter, Mode, Payloads, Phases, Plan, Sampler, Schedule, Verifier};
+use crate::socket;
 use crate::sys::{Epoll, Events, Interest};
 
 /// With more than this waiting to be written the next call is queued and encoded later, so that large
@@ -69,7 +70,7 @@ impl<'a> Client<'a> {
         let epoll = Epoll::new()?;
         let mut lanes = Vec::with_capacity(plan.connections);
         for token in 0..plan.connections {
-            let pipe = Pipe::new(TcpStream::connect(address).context("connect")?)?;
+            let pipe = Pipe::new(socket::connect(address).context("connect")?)?;
             epoll.add(pipe.stream.as_fd(), token, Interest::Read)?;
             let slots = (0..plan.in_flight).map(|slot| {
                 let caller = token * plan.in_flight + slot;

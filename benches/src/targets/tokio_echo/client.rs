@@ -12,12 +12,15 @@ use tokio::net::TcpStream;
 use super::driver::Driver;
 use super::state::Shared;
 use crate::error::{Context as _, Failure, Result};
+use crate::socket;
 use crate::targets::Caller;
 
 /// Opens a connection and starts its driver on the current runtime.
 pub(crate) async fn connect(address: SocketAddr) -> Result<Client> {
-    let stream = TcpStream::connect(address).await.context("connect")?;
+    let stream = socket::connect(address).context("connect")?;
     stream.set_nodelay(true)?;
+    stream.set_nonblocking(true)?;
+    let stream = TcpStream::from_std(stream)?;
     let shared = Arc::new(Shared::default());
     let mut driver = Driver::new(stream, Arc::clone(&shared));
     tokio::spawn(async move {
