@@ -51,6 +51,7 @@ fn every_target_makes_exactly_the_calls_that_it_is_told() {
         "--target tieline-tokio --calls 300",
         "--target tieline-tokio --calls 3001 --connections 3 --in-flight 16",
         "--target tieline-tokio --calls 40 --in-flight 4 --payload 1000000",
+        "--target tieline-tokio --calls 40 --in-flight 16 --payload 1048576",
         "--target tieline-tokio --calls 9000 --in-flight 4500",
         "--target tieline-tokio --calls 10 --payload 0",
         "--target tokio-echo --calls 10 --payload 0",
@@ -77,6 +78,45 @@ fn an_open_loop_has_one_latency_a_ticket() {
 }
 
 #[test]
+fn a_stream_is_counted_for_every_sender_and_window() {
+    for sender in ["raw", "tieline-tokio", "tieline-tokio-many"] {
+        for window in [1000, 65_536, 1 << 20] {
+            let line = format!("--sender {sender} --window {window} --seconds 0.1 --warmup 0.05");
+            let report = report(&format!("stream --json {line}"));
+            assert_eq!(report["sender"], sender);
+            assert_eq!(report["window_octets"].as_u64(), (sender != "raw").then_some(window), "{line}");
+            assert!(report["items"].as_u64().unwrap() >= 1024, "{line}");
+            assert!(report["server_cpu_ns_per_item"].as_f64().unwrap() > 0.0);
+        }
+    }
+    let output = run("stream --sender tieline-tokio --seconds 0.1 --warmup 0");
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("window 65536 octets") && said.contains("items/s"), "{said}");
+}
+
+/// A run that lost its connection, or a message that was changed, fails: so a report says that neither happened.
+#[test]
+fn small_calls_are_measured_alone_and_beside_a_large_message_of_either_way() {
+    for way in ["up", "down"] {
+        let line = format!("--way {way} --octets 4194304 --times 2 --seconds 0.1 --rate 500");
+        let report = report(&format!("mixed --json {line}"));
+        assert_eq!((report["way"].as_str(), report["octets"].as_u64()), (Some(way), Some(4 << 20)));
+        for part in ["closed", "open"] {
+            assert!(report[part][0].as_u64().unwrap() > 0, "{line}: {part}");
+        }
+        for part in ["closed_beside", "open_beside", "idle", "large_alone", "both"] {
+            assert!(report[part].is_array(), "{line}: {part}");
+        }
+        assert!(report["rate"].as_f64().unwrap() > 0.0);
+    }
+    let output = run("mixed --octets 65536 --times 1 --seconds 0.05");
+    let said = String::from_utf8(output.stdout).unwrap();
+    for row in ["closed loop, alone", "closed loop, beside", "open loop, beside", "heartbeats of client"] {
+        assert!(said.contains(row), "{said}");
+    }
+}
+
+#[test]
 fn a_spin_ends_and_tells_its_allocations() {
     for label in ["raw-header", "core-round-trip", "core-round-trip-128"] {
         let output = run(&format!("spin {label} 1000"));
@@ -97,6 +137,13 @@ fn what_cannot_be_done_is_told_and_fails() {
         "load --target http",
         "load --target blocking --in-flight 2",
         "load --target tieline-tokio --payload 16777216",
+        "load --target zeromq --connections 2",
+        "stream",
+        "stream --sender nobody",
+        "stream --sender raw --window 0",
+        "mixed --way sideways",
+        "mixed --octets 100",
+        "mixed --times 0",
         "load --target epoll --address 127.0.0.1:1",
         "spin nothing 1",
         "serve epoll --core x",

@@ -38,10 +38,12 @@ const WAKERS: usize = 256;
 /// Octets of answers that are written together while there is more to answer: a quarter of what was read, within these.
 const LEAST_PIECE: usize = 2 * 1024;
 const MOST_PIECE: usize = 64 * 1024;
-/// Turns before other tasks of the runtime get theirs, and octets that were read and written: what a caller waits for
-/// whose answer arrives meanwhile. A caller that was woken gets its turn at once.
+/// Turns before other tasks of the runtime get theirs, and octets read and written: whoever makes a call meanwhile waits
+/// for those.
 const TURNS: usize = 16;
-const OCTETS: usize = 64 * 1024;
+const OCTETS: usize = 256 * 1024;
+/// More, if fewer than these moved for each caller that was woken: small calls by the hundred are better gathered.
+const OCTETS_A_CALLER: usize = 4 * 1024;
 
 /// Spawns a task on the runtime.
 pub(crate) type Spawn = Arc<dyn Fn(BoxFuture<()>) + Send + Sync>;
@@ -70,9 +72,9 @@ pub(crate) struct Driver<I, T> {
     deaf: bool,
     /// Octets that the last read brought.
     came: usize,
-    /// Octets read and written since other tasks had their turn, and whether one of those was woken.
+    /// Octets read and written since other tasks had their turn, and how many of those were woken.
     moved: usize,
-    woke: bool,
+    woken: usize,
     /// Nothing more can be written. After the end of what comes in there may be: why this side closed.
     mute: bool,
     write_shut: bool,
@@ -128,7 +130,7 @@ impl<I: Io, T: Time> Driver<I, T> {
             deaf: false,
             came: 0,
             moved: 0,
-            woke: false,
+            woken: 0,
             mute: false,
             write_shut: false,
             wakers: Vec::new(),
@@ -217,9 +219,14 @@ impl<I: Io, T: Time> Driver<I, T> {
         !more
     }
 
+    /// Whether other tasks are to have their turn.
+    fn is_long_enough(&self) -> bool {
+        self.moved >= OCTETS.max(self.woken * OCTETS_A_CALLER)
+    }
+
     /// What must not happen under the lock.
     fn tell(&mut self) {
-        self.woke |= !self.wakers.is_empty();
+        self.woken += self.wakers.len();
         for waker in self.wakers.drain(..) {
             waker.wake();
         }
@@ -460,10 +467,10 @@ impl<I: Io, T: Time> Future for Driver<I, T> {
         let link = Arc::clone(&this.link);
         // Whatever woke this task, the transport may have.
         this.dry = false;
-        (this.moved, this.woke) = (0, false);
+        (this.moved, this.woken) = (0, 0);
         for _ in 0..TURNS {
             match this.turn(cx, &link) {
-                Turn::Again if this.woke || this.moved >= OCTETS => break,
+                Turn::Again if this.is_long_enough() => break,
                 Turn::Again => {}
                 Turn::Park => return Poll::Pending,
                 Turn::Over => return Poll::Ready(()),

@@ -31,7 +31,7 @@ const MEMORY: usize = 256 << 20;
 /// nothing is set aside for them.
 fn limits() -> Limits {
     let mut limits = Limits::default();
-    limits.max_frame = std::env::var("FRAME").ok().and_then(|f| f.parse().ok()).unwrap_or(MAX_FRAME);
+    limits.max_frame = MAX_FRAME;
     limits.max_message = u32::try_from(MOST_PAYLOAD).unwrap_or(u32::MAX);
     limits.memory = MEMORY;
     limits.max_queued = MEMORY;
