@@ -5,7 +5,7 @@
 mod corpus_seeds;
 #[path = "../fuzz/src/lib.rs"]
 mod targets;
-#[allow(dead_code)]
+#[allow(dead_code, reason = "the vectors are read whole here, and run by the tests of their own")]
 mod vector_files;
 
 use std::{

@@ -42,7 +42,7 @@ const MOST_PIECE: usize = 64 * 1024;
 /// for those.
 const TURNS: usize = 16;
 const OCTETS: usize = 256 * 1024;
-/// More, if fewer than these moved for each caller that was woken: small calls by the hundred are better gathered.
+/// Octets for each caller that was woken, if that is more: small calls by the hundred are better gathered.
 const OCTETS_A_CALLER: usize = 4 * 1024;
 
 /// Spawns a task on the runtime.
