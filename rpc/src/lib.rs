@@ -10,12 +10,13 @@
 //! | stream to or from it | [`Items`], [`ClientStream`], [`Bidi`], and [`Open`] for their options |
 //! | serve calls | [`Server`], [`Services`], [`Context`], [`ServedItems`], [`ServedSink`] |
 //! | understand an error | [`CallError`], and [`Ran`]: did the call run? |
-//! | write an adapter for another runtime | [`Runtime`], [`Io`], [`Time`], [`Listener`] |
+//! | write an adapter for another runtime | [`Runtime`], [`Io`], [`Time`], [`Listener`], [`Address`] |
 //!
 //! Both ends of a connection are equals: a server calls its client with the same [`Peer`] that a client calls a server
 //! with, on the same connection.
 #![forbid(unsafe_code)]
 
+mod address;
 mod call;
 mod client;
 mod driver;
@@ -39,6 +40,7 @@ mod services;
 mod tasks;
 mod waiters;
 
+pub use address::Address;
 pub use call::Call;
 pub use client::{Client, ClientBuilder};
 pub use error::{CallError, ConnectError, Error, ListenError};
