@@ -79,7 +79,16 @@ impl Outbox {
     #[must_use]
     pub const fn with_marks(mark: usize, bulk: usize) -> Self {
         let bulk_mark = if bulk < mark { mark } else { bulk };
-        Self { small: Vec::new(), head: 0, tail: 0, segments: VecDeque::new(), placed: 0, len: 0, mark, bulk_mark }
+        Self {
+            small: Vec::new(),
+            head: 0,
+            tail: 0,
+            segments: VecDeque::new(),
+            placed: 0,
+            len: 0,
+            mark,
+            bulk_mark,
+        }
     }
 
     /// Whether a connection may commit more to it now.
