@@ -62,6 +62,8 @@ pub(crate) struct Driver<I, T> {
     /// The transport has said that nothing has arrived, and wakes this task when something does.
     dry: bool,
     next: Next,
+    /// The core has given its memory back.
+    folded: bool,
     /// When the timer that is armed fires.
     armed: Option<Instant>,
     /// Whom it wakes.
@@ -128,6 +130,7 @@ impl<I: Io, T: Time> Driver<I, T> {
             buffer: None,
             dry: false,
             next,
+            folded: false,
             armed: None,
             timed: None,
             sent: 0,
@@ -204,12 +207,32 @@ impl<I: Io, T: Time> Driver<I, T> {
     /// What is to be done next; and if it is to read, a buffer for it.
     fn look(&mut self, state: &mut State) {
         self.next = state.conn.next();
+        let folded = state.conn.is_folded();
+        if folded && !self.folded {
+            self.release();
+        }
+        self.folded = folded;
         if let Some(due) = state.room.due() {
             self.next.wake = Some(self.next.wake.map_or(due, |wake| wake.min(due)));
         }
         if self.next.read && self.buffer.is_none() {
             self.buffer = Some(state.conn.lend());
             self.dry = false;
+        }
+    }
+
+    /// Gives memory back, as the core has done: nobody has called for a while.
+    #[cold]
+    fn release(&mut self) {
+        self.spares.release();
+        self.outbox.release();
+        self.buffer.take_if(|buffer| buffer.is_empty());
+        (self.wakers, self.requests, self.answers) = (Vec::new(), Vec::new(), Vec::new());
+        if self.stops.is_empty() && self.milestones.is_empty() {
+            (self.stops, self.milestones) = (Vec::new(), Vec::new());
+        }
+        if self.running.iter().all(Option::is_none) {
+            self.running = Vec::new();
         }
     }
 
@@ -302,11 +325,6 @@ impl<I: Io, T: Time> Driver<I, T> {
         // Whatever has a deadline since then is looked at before this task parks.
         if self.next.wake.is_some_and(|wake| wake <= now) {
             conn.handle_timeout(now);
-            // On an idle line the buffer goes back, so that the core may choose a smaller one.
-            if let Some(buffer) = self.buffer.take() {
-                conn.handle_input(now, buffer);
-            }
-            self.spares.release();
         }
     }
 

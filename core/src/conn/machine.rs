@@ -231,6 +231,8 @@ pub(crate) struct Machine {
     /// When lingering ends at the latest, however slowly the last octets are taken.
     pub(crate) cut_at: u64,
     pub(crate) idle_since: u64,
+    /// It was idle for an interval when it beat last: it is folded up when that is answered.
+    pub(crate) drowsy: bool,
     pub(crate) our_drain: Option<Box<OurDrain>>,
     pub(crate) their_drain: Option<TheirDrain>,
     /// How it ended, and whether the application knows.
@@ -309,6 +311,7 @@ impl Machine {
             phase_until,
             cut_at: NEVER,
             idle_since: now,
+            drowsy: false,
             our_drain: None,
             their_drain: None,
             closed: None,
