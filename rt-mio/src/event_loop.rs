@@ -81,6 +81,12 @@ impl<A: App> Loop<A> {
         &mut self.net
     }
 
+    /// The application and the connections, for what is begun between turns. A panic goes on to the caller.
+    pub fn with<T>(&mut self, act: impl FnOnce(&mut A, &mut Net<A::User>) -> T) -> T {
+        self.net();
+        act(&mut self.app, &mut self.net)
+    }
+
     /// Reaches this loop from other threads.
     #[must_use]
     pub fn handle(&self) -> Handle<A> {

@@ -47,7 +47,7 @@ fn an_idle_connection_costs_a_kilobyte() {
     let mut far = Loop::new(Scribe::default()).unwrap();
 
     // The first pays for what all share.
-    let mut open = |near: &mut Loop<Scribe>, far: &mut Loop<Scribe>| -> ConnId {
+    let open = |near: &mut Loop<Scribe>, far: &mut Loop<Scribe>| -> ConnId {
         let (here, there) = UnixStream::pair().unwrap();
         let conn = far.net().adopt_unix(there, Side::Server, &server).unwrap();
         near.net().adopt_unix(here, Side::Client, &client).unwrap();

@@ -345,7 +345,8 @@ fn what_is_left_when_a_loop_ends_does_not_hang() {
 #[test]
 fn outside_of_a_loop_nothing_is_dialled_and_the_error_says_why() {
     // Polled by hand: this thread is in no loop.
-    let mut connect = pin!(Mio::default().connect("127.0.0.1:1"));
+    let nowhere = Mio::default();
+    let mut connect = pin!(nowhere.connect("127.0.0.1:1"));
     let polled = connect.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
     let Poll::Ready(Err(error)) = polled else { panic!("it is an error at once") };
     assert!(error.to_string().contains("in no loop"), "{error}");
