@@ -10,8 +10,8 @@ use std::{
     time::Duration,
 };
 
-use support::{Scribe, call, config};
-use tieline_mio::{Config, ConnId, Loop, Side};
+use support::{ECHO, Scribe, call, config};
+use tieline_mio::{Config, ConnId, Loop, Side, Stats};
 
 /// Octets that are allocated, by all threads.
 static HELD: AtomicUsize = AtomicUsize::new(0);
@@ -46,43 +46,39 @@ fn an_idle_connection_costs_a_kilobyte() {
     let mut near = Loop::new(Scribe::default()).unwrap();
     let mut far = Loop::new(Scribe::default()).unwrap();
 
-    // The first pays for what all share.
-    let open = |near: &mut Loop<Scribe>, far: &mut Loop<Scribe>| -> ConnId {
+    let open = |near: &mut Loop<Scribe>, far: &mut Loop<Scribe>| -> (ConnId, ConnId) {
         let (here, there) = UnixStream::pair().unwrap();
         let conn = far.net().adopt_unix(there, Side::Server, &server).unwrap();
-        near.net().adopt_unix(here, Side::Client, &client).unwrap();
+        let from = near.net().adopt_unix(here, Side::Client, &client).unwrap();
         while far.net().peer(conn).is_none() {
             near.turn(Some(Duration::ZERO)).unwrap();
             far.turn(Some(Duration::ZERO)).unwrap();
         }
-        conn
+        (from, conn)
     };
-    let first = open(&mut near, &mut far);
-    let mut conns = vec![first];
-
-    // What the other end holds is told apart by the order of things: the near end is made anew and thrown away.
-    let mut held_by_far = 0;
+    let mut conns = vec![open(&mut near, &mut far)];
     for _ in 0..CONNECTIONS {
         conns.push(open(&mut near, &mut far));
     }
     // Each has served a call, and has been idle for longer than it keeps what it needed for that.
-    for conn in conns.iter().copied() {
-        call(&mut far, conn, "t.T/None", b"", 0);
+    for (from, _) in conns.iter().copied() {
+        call(&mut near, from, ECHO, b"a call", 0);
     }
-    let beats = |far: &mut Loop<Scribe>, least| {
-        conns.iter().all(|conn| far.net().stats(*conn).unwrap().heartbeats_in >= least)
+    let all = |far: &mut Loop<Scribe>, so: fn(&Stats) -> bool| {
+        conns.iter().all(|(_, conn)| so(&far.net().stats(*conn).unwrap()))
     };
     let start = std::time::Instant::now();
-    while !beats(&mut far, 3) {
+    while !all(&mut far, |stats| stats.heartbeats_in >= 3 && stats.calls_in == 1) {
         assert!(start.elapsed() < support::LIMIT, "they beat");
         near.turn(Some(Duration::ZERO)).unwrap();
         far.turn(Some(Duration::from_millis(1))).unwrap();
     }
     far.app().told.clear();
     far.app().told.shrink_to_fit();
+    // All that is freed with the loop was held by it: its connections, and what it has for all of them.
     let before = HELD.load(Ordering::Relaxed);
     drop(far);
-    held_by_far += before - HELD.load(Ordering::Relaxed);
+    let held_by_far = before - HELD.load(Ordering::Relaxed);
     let each = held_by_far / CONNECTIONS;
     println!("an idle connection holds {each} octets");
     assert!(each <= 1024, "an idle connection holds {each} octets");

@@ -97,6 +97,8 @@ pub(super) struct Line {
     /// What became of it.
     outcome: Option<Result<Answer, Failure>>,
     ready: bool,
+    /// The node takes no new calls on it.
+    draining: bool,
     closed: Option<Closed>,
     /// The transport takes no more, and why.
     broken: Option<Disconnect>,
@@ -122,6 +124,7 @@ impl Line {
             calls: 0,
             outcome: None,
             ready: false,
+            draining: false,
             closed: None,
             broken: None,
             ended: false,
@@ -191,7 +194,7 @@ impl Line {
         if now.saturating_since(self.last) >= stale {
             self.look();
         }
-        self.closed.is_none() && !self.is_over()
+        self.closed.is_none() && !self.draining && !self.is_over()
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -364,6 +367,7 @@ impl Line {
                     self.ready = true;
                     self.channel.set_dead_after(dead_after(peer.heartbeat_interval));
                 }
+                Event::Draining { .. } => self.draining = true,
                 Event::Closed(closed) => self.closed = Some(closed),
                 // It serves nothing: what a peer asks for all the same is answered at once.
                 Event::Request(request) => self.conn.stopped(clock::now(), request.call),

@@ -34,8 +34,8 @@ const STALE: Duration = Duration::from_millis(5);
 /// A connection to a node, for threads that wait for their answers.
 ///
 /// Calls of several threads on one client are made one after the other; threads that call much have a client each. The
-/// connection beats by itself. If it was lost between two calls it is dialled again for the next one; a call during
-/// which it is lost fails, and says whether it ran.
+/// connection beats by itself. If it was lost between two calls, or the node drains, it is dialled again for the next one;
+/// a call that certainly did not run because of that is made once more, any other fails and says whether it ran.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -223,10 +223,16 @@ impl Inner {
             match line.begin(now, &head, body.clone(), one_way) {
                 Ok(number) => {
                     let outcome = line.wait(number, state.busy);
-                    if line.is_over() {
+                    let left = !line.lives(now, Duration::MAX);
+                    if left {
+                        line.close();
                         state.line = None;
                     }
-                    return outcome.map_err(failed);
+                    match outcome {
+                        // The node drained or closed while it was on its way, and did not begin it.
+                        Err(failure) if left && !fresh && failure.ran() == Ran::No => {}
+                        outcome => return outcome.map_err(failed),
+                    }
                 }
                 // Nothing of it left, and another connection may take it.
                 Err(Rejection::Draining | Rejection::Closed) if !fresh => {
