@@ -31,24 +31,45 @@ pub(crate) struct Row {
     pub(crate) goals: &'static [Goal],
 }
 
+/// At least this part of the calls that another target makes.
+const fn calls(of: Target, beside: Target, least: f64) -> Goal {
+    Goal::Calls { of, beside, least }
+}
+
+/// At most this multiple of the latency floor.
+const fn latency(of: Target, most: f64) -> Goal {
+    Goal::P50 { of, beside: Target::Blocking, most }
+}
+
 /// The floor of latency, against which one call in flight is held.
-const LATENCY: &[Goal] = &[Goal::P50 { beside: Target::Blocking, most: 1.10 }];
+const LATENCY: &[Goal] = &[
+    latency(Target::Tieline, 1.10),
+    latency(Target::Mio, 1.06),
+    latency(Target::MioBlocking, 1.06),
+    latency(Target::MioBusy, 0.50),
+];
+/// The same where both ends share a core, and a loop that polls busily would only be in the way.
+const LATENCY_ON_ONE: &[Goal] =
+    &[latency(Target::Tieline, 1.10), latency(Target::Mio, 1.06), latency(Target::MioBlocking, 1.06)];
 /// What a careful person writes by hand on the same runtime.
-const BY_HAND: &[Goal] = &[Goal::Calls { beside: Target::TokioEcho, least: 0.85 }];
+const BY_HAND: Goal = calls(Target::Tieline, Target::TokioEcho, 0.85);
+const MANY: &[Goal] = &[BY_HAND, calls(Target::Mio, Target::Epoll, 0.70)];
+const VERY_MANY: &[Goal] = &[BY_HAND, calls(Target::Mio, Target::Epoll, 0.60)];
+const CONNECTIONS: &[Goal] = &[BY_HAND];
 /// What the machine can do with large payloads, and what others do.
 const LARGE: &[Goal] =
-    &[Goal::Calls { beside: Target::Epoll, least: 0.85 }, Goal::Calls { beside: Target::Zeromq, least: 1.5 }];
+    &[calls(Target::Tieline, Target::Epoll, 0.85), calls(Target::Tieline, Target::Zeromq, 1.5)];
 const LARGEST: &[Goal] =
-    &[Goal::Calls { beside: Target::Epoll, least: 0.95 }, Goal::Calls { beside: Target::Zeromq, least: 1.0 }];
+    &[calls(Target::Tieline, Target::Epoll, 0.95), calls(Target::Tieline, Target::Zeromq, 1.0)];
 /// From this payload on there is a comparison with what is not of this house.
 const FOREIGN_FROM: usize = 64 << 10;
 
 const ROWS: [Row; 7] = [
     Row::new("64 B, 1 in flight", 64, 1, 1, LATENCY),
-    Row { core: SERVER_CORE, ..Row::new("64 B, 1 in flight, both on one core", 64, 1, 1, LATENCY) },
-    Row::new("64 B, 128 in flight", 64, 1, 128, BY_HAND),
-    Row::new("64 B, 1024 in flight", 64, 1, 1024, BY_HAND),
-    Row::new("64 B, 16 connections × 64", 64, 16, 64, BY_HAND),
+    Row { core: SERVER_CORE, ..Row::new("64 B, 1 in flight, both on one core", 64, 1, 1, LATENCY_ON_ONE) },
+    Row::new("64 B, 128 in flight", 64, 1, 128, MANY),
+    Row::new("64 B, 1024 in flight", 64, 1, 1024, VERY_MANY),
+    Row::new("64 B, 16 connections × 64", 64, 16, 64, CONNECTIONS),
     Row::new("64 KiB, 16 in flight", 64 << 10, 1, 16, LARGE),
     Row::new("1 MiB, 16 in flight", 1 << 20, 1, 16, LARGEST),
 ];
@@ -70,6 +91,7 @@ impl Row {
         let mut targets = Target::ALL.to_vec();
         targets.retain(|target| single || target.multiplexes());
         targets.retain(|target| self.payload <= target.most_payload());
+        targets.retain(|target| self.core == LOAD_CORE || !target.spins());
         let foreign = self.payload >= FOREIGN_FROM && zeromq::program().is_some();
         targets.retain(|target| foreign || !target.is_foreign());
         targets

@@ -7,16 +7,23 @@ use crate::stats::{median, ratios};
 use crate::table::{Rounds, Row};
 use crate::targets::Target;
 
-/// What Tieline is to reach in a row, as a ratio to another target in the same round.
+/// What Tieline, as `of`, is to reach in a row, as a ratio to another target in the same round.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Goal {
     /// Calls/s, as a part of those of `beside`.
-    Calls { beside: Target, least: f64 },
+    Calls { of: Target, beside: Target, least: f64 },
     /// The median latency, as a multiple of that of `beside`.
-    P50 { beside: Target, most: f64 },
+    P50 { of: Target, beside: Target, most: f64 },
 }
 
 impl Goal {
+    /// Whose it is.
+    pub(crate) const fn of(self) -> Target {
+        match self {
+            Self::Calls { of, .. } | Self::P50 { of, .. } => of,
+        }
+    }
+
     /// What it is compared with.
     pub(crate) const fn beside(self) -> Target {
         match self {
@@ -39,9 +46,10 @@ impl Goal {
     }
 
     fn what(self) -> String {
+        let of = if self.of() == Target::Tieline { String::new() } else { format!("{}: ", self.of().name()) };
         match self {
-            Self::Calls { beside, .. } => format!("calls/s ÷ {}", beside.name()),
-            Self::P50 { beside, .. } => format!("p50 ÷ {}", beside.name()),
+            Self::Calls { beside, .. } => format!("{of}calls/s ÷ {}", beside.name()),
+            Self::P50 { beside, .. } => format!("{of}p50 ÷ {}", beside.name()),
         }
     }
 
@@ -101,7 +109,7 @@ pub(crate) fn print(lines: impl Iterator<Item = Line>, rounds: u32) {
     }
     println!();
     println!(
-        "Ratios: tieline-tokio's, taken within a round; the median of the rounds, its range, and whether the median is on \
+        "Ratios: tieline-tokio's, or those of the one that is named, taken within a round; the median of the rounds, its range, and whether the median is on \
          the right side of the target. Counts are exact; *before* is the core as it was first built."
     );
     if rounds == 1 {
@@ -123,7 +131,7 @@ pub(crate) fn of_counts(counts: &[Count]) -> Vec<Line> {
 }
 
 fn of_ratio(label: &str, goal: Goal, row: &[Rounds]) -> Line {
-    let each = goal.ratios(Target::Tieline, row);
+    let each = goal.ratios(goal.of(), row);
     let by_hand =
         if goal.beside() == Target::TokioEcho { Vec::new() } else { goal.ratios(Target::TokioEcho, row) };
     let middle = |ratios: &[f64]| median(ratios).map_or("–".to_owned(), |ratio| format!("{ratio:.2}"));
@@ -192,8 +200,8 @@ fn of_count(count: &Count) -> Vec<Line> {
 mod tests {
     use super::*;
 
-    const CALLS: Goal = Goal::Calls { beside: Target::TokioEcho, least: 0.85 };
-    const P50: Goal = Goal::P50 { beside: Target::Blocking, most: 1.10 };
+    const CALLS: Goal = Goal::Calls { of: Target::Tieline, beside: Target::TokioEcho, least: 0.85 };
+    const P50: Goal = Goal::P50 { of: Target::Tieline, beside: Target::Blocking, most: 1.10 };
 
     #[test]
     fn the_median_of_the_rounds_decides() {

@@ -7,7 +7,15 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-const TARGETS: [&str; 4] = ["epoll", "blocking", "tokio-echo", "tieline-tokio"];
+const TARGETS: [&str; 7] = [
+    "epoll",
+    "blocking",
+    "tokio-echo",
+    "tieline-tokio",
+    "tieline-mio",
+    "tieline-mio-busy",
+    "tieline-blocking",
+];
 
 fn program() -> Command {
     Command::new(env!("CARGO_BIN_EXE_tieline-benches"))
@@ -53,6 +61,13 @@ fn every_target_makes_exactly_the_calls_that_it_is_told() {
         "--target tieline-tokio --calls 40 --in-flight 4 --payload 1000000",
         "--target tieline-tokio --calls 40 --in-flight 16 --payload 1048576",
         "--target tieline-tokio --calls 9000 --in-flight 4500",
+        "--target tieline-mio --calls 300",
+        "--target tieline-mio --calls 3001 --connections 3 --in-flight 16",
+        "--target tieline-mio --calls 40 --in-flight 16 --payload 1048576",
+        "--target tieline-mio --calls 9000 --in-flight 4500",
+        "--target tieline-mio-busy --calls 300",
+        "--target tieline-blocking --calls 300",
+        "--target tieline-blocking --calls 30 --payload 1048576",
         "--target tieline-tokio --calls 10 --payload 0",
         "--target tokio-echo --calls 10 --payload 0",
         "--target epoll --calls 10 --payload 0",

@@ -38,6 +38,7 @@ mod served;
 mod server;
 mod services;
 mod tasks;
+pub mod transport;
 mod waiters;
 
 pub use address::Address;
@@ -50,7 +51,7 @@ pub use open::Open;
 pub use peer::Peer;
 pub use runtime::{BoxFuture, Clock, Io, Listener, Runtime, Time};
 pub use served::{ServedItems, ServedSink};
-pub use server::{Decision, Server, ServerBuilder};
+pub use server::{Decision, Server, ServerBuilder, instance};
 pub use services::Services;
 pub use tieline_core::{
     Instant,

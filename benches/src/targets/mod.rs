@@ -5,6 +5,7 @@
 
 pub(crate) mod blocking;
 pub(crate) mod epoll;
+pub(crate) mod mio;
 pub(crate) mod runtime;
 pub(crate) mod tieline;
 pub(crate) mod tokio_echo;
@@ -14,6 +15,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -34,12 +36,23 @@ pub(crate) enum Target {
     Blocking,
     TokioEcho,
     Tieline,
+    Mio,
+    MioBusy,
+    MioBlocking,
     Zeromq,
 }
 
 impl Target {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Epoll, Self::Blocking, Self::TokioEcho, Self::Tieline, Self::Zeromq];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Epoll,
+        Self::Blocking,
+        Self::TokioEcho,
+        Self::Tieline,
+        Self::Mio,
+        Self::MioBusy,
+        Self::MioBlocking,
+        Self::Zeromq,
+    ];
 
     /// The name on the command line and in the table.
     pub(crate) const fn name(self) -> &'static str {
@@ -48,6 +61,9 @@ impl Target {
             Self::Blocking => "blocking",
             Self::TokioEcho => "tokio-echo",
             Self::Tieline => "tieline-tokio",
+            Self::Mio => "tieline-mio",
+            Self::MioBusy => "tieline-mio-busy",
+            Self::MioBlocking => "tieline-blocking",
             Self::Zeromq => "zeromq",
         }
     }
@@ -80,6 +96,14 @@ impl Target {
                  10 s on each call, async handlers, heartbeats, cancelling, limits, statistics. Not: layers, stubs, TLS. Limits that are not the \
                  default: max_frame 1 MiB, max_message 16 MiB, memory and max_queued 256 MiB"
             }
+            Self::Mio => {
+                "Tieline on raw readiness loops, the direct layer at both ends: as tieline-tokio, but calls come to a trait's methods and end \
+                 there, without tasks, wakers or locks. The same limits"
+            }
+            Self::MioBusy => "the same, and both loops ask again and again for 1 ms before they sleep",
+            Self::MioBlocking => {
+                "the server of tieline-mio, and Tieline's client that waits: the thread that calls writes and reads by itself"
+            }
             Self::Zeromq => {
                 "ZeroMQ from C, DEALER and ROUTER over TCP, messages passed on without a copy; an I/O thread beside the one that calls, \
                  both on the one core. Not: check-in, methods, deadlines, heartbeats, cancelling, statistics"
@@ -89,7 +113,12 @@ impl Target {
 
     /// Whether it has more than one call in flight, and more than one connection.
     pub(crate) const fn multiplexes(self) -> bool {
-        !matches!(self, Self::Blocking)
+        !matches!(self, Self::Blocking | Self::MioBlocking | Self::MioBusy)
+    }
+
+    /// Whether it keeps its core busy while it waits: of no use where both ends share one.
+    pub(crate) const fn spins(self) -> bool {
+        matches!(self, Self::MioBusy)
     }
 
     /// Whether it is a program of its own, which is there or not.
@@ -101,7 +130,7 @@ impl Target {
     pub(crate) const fn most_payload(self) -> usize {
         match self {
             Self::Epoll | Self::Blocking | Self::TokioEcho | Self::Zeromq => MAX_BODY - 1,
-            Self::Tieline => tieline::MOST_PAYLOAD,
+            Self::Tieline | Self::Mio | Self::MioBusy | Self::MioBlocking => tieline::MOST_PAYLOAD,
         }
     }
 
@@ -112,6 +141,8 @@ impl Target {
             Self::Blocking => Ok(blocking::serve(&listener)?),
             Self::TokioEcho => Ok(tokio_echo::serve(listener)?),
             Self::Tieline => tieline::serve(listener),
+            Self::Mio | Self::MioBlocking => mio::serve(listener, Duration::ZERO),
+            Self::MioBusy => mio::serve(listener, mio::SPELL),
             Self::Zeromq => zeromq::serve(listener),
         }
     }
@@ -127,6 +158,9 @@ impl Target {
             Self::Blocking => blocking::drive(plan, address, meter),
             Self::TokioEcho => tasks::drive(plan, meter, || tokio_echo::connect(address)),
             Self::Tieline => tasks::drive(plan, meter, || tieline::connect(address)),
+            Self::Mio => mio::drive(plan, address, meter, Duration::ZERO),
+            Self::MioBusy => mio::drive(plan, address, meter, mio::SPELL),
+            Self::MioBlocking => mio::wait(plan, address, meter),
             Self::Zeromq => Err(Failure::new("zeromq measures itself")),
         }
     }
@@ -141,7 +175,6 @@ mod tests {
     use std::io::{ErrorKind, Read, Write};
     use std::net::TcpStream;
     use std::thread;
-    use std::time::Duration;
 
     /// Those that answer frames without having been checked in.
     const RAW: [Target; 3] = [Target::Epoll, Target::Blocking, Target::TokioEcho];
