@@ -34,6 +34,8 @@ mod timer;
 
 use std::{future::Future, io, sync::Arc};
 
+/// A socket that async-io watches: what [`Socket::new`] takes over.
+pub use async_io::Async;
 pub use tieline::*;
 
 pub use self::{
