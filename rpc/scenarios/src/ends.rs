@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tieline::{By, Limits, Ran, Services, Status};
+use tieline::{By, Limits, Peer, Ran, Services, Status};
 
 use crate::{
     Adapter, Client, Server,
@@ -117,7 +117,7 @@ pub async fn a_drain_lets_open_streams_finish<A: Adapter>() {
     assert_eq!(soon::<A, _>("an echo", talk.next()).await.unwrap().unwrap(), "one");
     let there = only_peer::<A>(&server).await;
     let shutdown = task::spawn::<A, _>(server.shutdown(LONG));
-    refused::<A>(&peer).await;
+    refused::<A>(&peer, "s.S/Echo").await;
     for number in 0..1000u32 {
         let item = number.to_be_bytes().to_vec();
         talk.send(item.clone()).await.unwrap();
@@ -132,11 +132,11 @@ pub async fn a_drain_lets_open_streams_finish<A: Adapter>() {
 }
 
 /// Calls until the peer is known to drain. None that is refused has run, and once one was none is served.
-pub(crate) async fn refused<A: Adapter>(peer: &tieline::Peer) {
+pub(crate) async fn refused<A: Adapter>(peer: &Peer, method: &str) {
     let mut refused = false;
     soon::<A, _>("the drain is known", async {
         loop {
-            match peer.call("s.S/Echo", "x").await {
+            match peer.call(method, "x").await {
                 Ok(_) => assert!(!refused, "refused once, and then served"),
                 Err(error) => {
                     assert_eq!(error.ran(), Ran::No, "{error}");

@@ -24,13 +24,14 @@ pub mod deaf;
 pub mod ends;
 pub mod faults;
 pub mod many;
+pub mod options;
 pub mod process;
 pub mod raw;
 pub mod signals;
 pub mod silence;
 pub mod streams;
 pub mod task;
-
+pub mod trace;
 pub mod wait;
 
 use std::future::Future;
@@ -86,12 +87,12 @@ macro_rules! suite {
             ends: a_client_comes_back_when_its_node_does,
             ends: a_client_that_leaves_says_so,
             silence: idle_connections_live_on,
-
+            trace: the_same_script_gives_the_same_trace,
         }
     };
 }
 
-/// Makes a test of each scenario that needs sockets, threads, processes or signals of the system.
+/// Makes a test of each scenario that needs sockets, threads, processes or signals of the system, which is Linux.
 #[macro_export]
 macro_rules! sockets {
     ($adapter:ty) => {
@@ -107,6 +108,7 @@ macro_rules! sockets {
         $crate::tests! { $adapter, over
             many: ten_thousand_connections_at_once,
             many: running_out_of_descriptors_does_not_end_a_server,
+            options: both_ends_have_their_options,
             signals: a_node_that_is_told_to_end_loses_nothing_that_it_accepted,
             signals: a_node_that_is_killed_is_found_again,
             signals: a_process_that_stood_still_judges_nobody_unread,
