@@ -9,7 +9,7 @@ use crate::{
     calls::{echo, echoing, works},
     only_peer, pair, task,
     task::Task,
-    wait::{Guard, LONG, MS, SECOND, Shared, pass, soon, turn, until},
+    wait::{Guard, LONG, MS, SECOND, Shared, now, pass, soon, turn, until},
 };
 
 /// What handlers have run, by number.
@@ -167,13 +167,18 @@ pub async fn a_handler_that_outlives_the_grace_is_interrupted<A: Adapter>() {
         }
     });
     let (server, client) = pair::<A>(services, Services::new(), Limits::default()).await;
+    let address = server.address().to_owned();
     let caller = client.clone();
     let open = task::spawn::<A, _>(async move { caller.call("s.S/Forever", "").no_timeout().await });
     soon::<A, _>("the call runs", begun.one()).await;
+    let begun = now::<A>();
     soon::<A, _>("the shutdown", server.shutdown(200 * MS)).await;
+    assert!(now::<A>().saturating_since(begun) >= 200 * MS, "it has its grace");
     let error = soon::<A, _>("the call ends", open.join()).await.unwrap_err();
     assert_eq!((error.status(), error.ran()), (Status::INTERRUPTED, Ran::Maybe), "{error}");
     soon::<A, _>("the handler is stopped", stopped.one()).await;
+    // The address is free.
+    drop(echoing::<A>(&address).await);
 }
 
 /// Its node stops, others take the address, and each time the client is there again without being asked.
@@ -194,6 +199,7 @@ async fn comes_back<A: Adapter>(server: &mut Server<A>) {
         until::<A>("it tries again and again", || client.attempts() >= attempts + 2).await;
         let error = client.call("s.S/Echo", "x").await.unwrap_err();
         assert_eq!((error.status(), error.ran()), (Status::NO_ENDPOINT, Ran::No), "{error}");
+        assert!(error.to_string().contains("dialling again in"), "{error}");
         assert!(client.peer().is_none() && !client.trouble().is_empty());
         *server = echoing::<A>(&address).await;
         let after = soon::<A, _>("it comes back", client.ready()).await.unwrap();

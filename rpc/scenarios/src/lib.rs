@@ -80,6 +80,8 @@ macro_rules! suite {
             streams: dropping_a_handle_stops_its_handler,
             streams: a_reader_that_stops_holds_the_handler,
             streams: a_handler_that_stops_reading_holds_its_caller,
+            streams: a_handler_that_never_waits_lets_others_have_their_turn,
+            streams: a_credit_of_its_own_lets_more_come_or_less,
             faults: a_handler_that_panics_harms_nobody_else,
             ends: a_shutdown_under_load_loses_nothing_that_was_accepted,
             ends: a_drain_lets_open_streams_finish,

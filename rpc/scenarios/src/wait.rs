@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use tieline::{Runtime, Time};
+use tieline::{Instant, Runtime, Time};
 
 use crate::Adapter;
 
@@ -22,10 +22,15 @@ pub const LONG: Duration = Duration::from_secs(60);
 
 /// Lets time pass.
 pub async fn pass<A: Adapter>(time: Duration) {
-    let runtime = A::Runtime::default();
-    let at = runtime.clock().now().saturating_add(time);
-    let mut timer = runtime.time();
+    let at = now::<A>().saturating_add(time);
+    let mut timer = A::Runtime::default().time();
     poll_fn(|cx| timer.poll_until(cx, at)).await;
+}
+
+/// Now, by the runtime's clock.
+#[must_use]
+pub fn now<A: Adapter>() -> Instant {
+    A::Runtime::default().clock().now()
 }
 
 /// Waits, but not for ever.
