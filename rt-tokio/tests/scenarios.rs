@@ -15,6 +15,8 @@ mod on_one_thread {
     impl Adapter for OneThread {
         type Runtime = Tokio;
 
+        const UNIX: bool = true;
+
         fn block_on<F: Future>(future: F) -> F::Output {
             Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
         }
@@ -32,6 +34,7 @@ mod on_two_threads {
     impl Adapter for TwoThreads {
         type Runtime = Tokio;
 
+        const UNIX: bool = true;
         const PARALLEL: bool = true;
 
         fn block_on<F: Future>(future: F) -> F::Output {

@@ -1,4 +1,4 @@
-//! What a server bears: verifiers of all kinds, too many connections, no descriptors, too many calls, panics.
+//! What a server bears: verifiers of all kinds, too many connections, too many calls.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod support;
@@ -18,7 +18,7 @@ use support::{
 use tieline_tokio::{
     By, Client, ConnectError, Decision, Error, Limits, Server, ServerBuilder, Status, Tokio,
 };
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -209,14 +209,6 @@ async fn calls_beyond_the_limit_are_refused_and_the_clients_keep_to_it() {
         assert_eq!(raw.next(RESPONSE).await.status, Status::OK.0);
     }
     assert_eq!(most.load(Ordering::SeqCst), 4, "two of each connection");
-}
-
-struct PanicsWhenDropped;
-
-impl Drop for PanicsWhenDropped {
-    fn drop(&mut self) {
-        panic!("a destructor panics");
-    }
 }
 
 #[tokio::test]
