@@ -35,7 +35,10 @@ mod on_two_threads {
         type Runtime = Tokio;
 
         const UNIX: bool = true;
-        const PARALLEL: bool = true;
+
+        fn is_parallel() -> bool {
+            true
+        }
 
         fn block_on<F: Future>(future: F) -> F::Output {
             Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(future)

@@ -144,11 +144,11 @@ pub async fn a_handler_that_blocks_holds_no_other_connection<A: Adapter>() {
     let neighbour = task::thread(move || {
         has_begun.recv_timeout(LONG).unwrap();
         raw.send(&request(1, "s.S/Echo", b"meanwhile"));
-        if A::PARALLEL {
+        if A::is_parallel() {
             assert_eq!(raw.next(RESPONSE).id, 1);
         }
         release.send(()).unwrap();
-        if !A::PARALLEL {
+        if !A::is_parallel() {
             assert_eq!(raw.next(RESPONSE).id, 1);
         }
     });

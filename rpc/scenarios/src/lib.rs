@@ -50,9 +50,13 @@ pub trait Adapter: Send + Sync + 'static {
     const UNIX: bool = false;
 
     /// Whether a task that blocks its thread leaves another one to the others.
-    const PARALLEL: bool = false;
+    #[must_use]
+    fn is_parallel() -> bool {
+        false
+    }
 
-    /// Runs `future` to its end on the runtime, and what it spawns for so long at least.
+    /// Runs `future` to its end on the runtime, and what it spawns for so long at least. Within it, the default value of
+    /// [`Runtime`](Self::Runtime) is this one.
     fn block_on<F: Future>(future: F) -> F::Output;
 }
 
@@ -102,6 +106,7 @@ macro_rules! sockets {
             silence: a_client_that_falls_silent_is_closed_in_time,
             silence: a_server_that_falls_silent_is_closed_in_time,
             silence: a_peer_that_beats_is_not_closed,
+            silence: callers_that_hang_up_at_once_do_not_end_a_server,
             deaf: a_peer_that_stops_reading_is_closed,
             deaf: a_peer_that_reads_slowly_is_served,
             deaf: a_handler_that_blocks_holds_no_other_connection,

@@ -1,7 +1,8 @@
-//! Peers that fall silent, and peers that are only idle.
+//! Peers that fall silent, peers that are only idle, and peers that are gone before anybody has seen them.
 
-use std::time::Duration;
+use std::{net::TcpStream, time::Duration};
 
+use socket2::SockRef;
 use tieline::{By, Ran, Services, Status};
 
 use crate::{
@@ -118,4 +119,26 @@ pub async fn a_peer_that_beats_is_not_closed<A: Adapter>() {
         assert_eq!((answer.id, answer.status), (1, 0));
     });
     soon::<A, _>("it lives", raw.join()).await;
+}
+
+/// A hundred that reset their connections, most of them before they are accepted, and as many that hang up in peace.
+pub async fn callers_that_hang_up_at_once_do_not_end_a_server<A: Adapter>() {
+    let server = server::<A>(echo()).await;
+    let neighbour = Client::<A>::builder("b").connect(server.address()).await.unwrap();
+    let address = server.address().to_owned();
+    let callers = task::thread(move || {
+        for caller in 0..200 {
+            let stream = TcpStream::connect(&address).unwrap();
+            if caller % 2 == 0 {
+                SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+            }
+        }
+    });
+    while callers.is_running() {
+        works::<A>(&neighbour).await;
+    }
+    callers.join().await;
+    works::<A>(&Client::<A>::connect(server.address()).await.unwrap()).await;
+    works::<A>(&neighbour).await;
+    assert_eq!(neighbour.attempts(), 1);
 }
