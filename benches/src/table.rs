@@ -14,7 +14,7 @@ use crate::load::Report;
 use crate::machine::{self, Bystanders};
 use crate::process::{LOAD_CORE, SERVER_CORE, myself};
 use crate::stats::{median, ratios, spread};
-use crate::targets::{Target, zeromq};
+use crate::targets::{Target, async_std, zeromq};
 use crate::verdict::{self, Goal};
 use crate::{mixed, stream};
 
@@ -53,9 +53,10 @@ const LATENCY_ON_ONE: &[Goal] =
     &[latency(Target::Tieline, 1.10), latency(Target::Mio, 1.06), latency(Target::MioBlocking, 1.06)];
 /// What a careful person writes by hand on the same runtime.
 const BY_HAND: Goal = calls(Target::Tieline, Target::TokioEcho, 0.85);
-const MANY: &[Goal] = &[BY_HAND, calls(Target::Mio, Target::Epoll, 0.70)];
-const VERY_MANY: &[Goal] = &[BY_HAND, calls(Target::Mio, Target::Epoll, 0.60)];
-const CONNECTIONS: &[Goal] = &[BY_HAND];
+const ASYNC_STD: Goal = calls(Target::AsyncStd, Target::Tieline, 0.60);
+const MANY: &[Goal] = &[BY_HAND, ASYNC_STD, calls(Target::Mio, Target::Epoll, 0.70)];
+const VERY_MANY: &[Goal] = &[BY_HAND, ASYNC_STD, calls(Target::Mio, Target::Epoll, 0.60)];
+const CONNECTIONS: &[Goal] = &[BY_HAND, ASYNC_STD];
 /// What the machine can do with large payloads, and what others do.
 const LARGE: &[Goal] =
     &[calls(Target::Tieline, Target::Epoll, 0.85), calls(Target::Tieline, Target::Zeromq, 1.5)];
@@ -103,6 +104,7 @@ impl Row {
         let [payload, connections, in_flight, core] = &numbers.map(|number| number.to_string());
         let output = Command::new(myself()?)
             .args(["load", "--json", "--target", target.name()])
+            .env(async_std::THREADS, "1")
             .args(["--payload", payload])
             .args(["--connections", connections, "--in-flight", in_flight, "--core", core])
             .args(["--warmup", "0.25", "--seconds", &seconds.to_string()])

@@ -132,8 +132,11 @@ pub(crate) fn of_counts(counts: &[Count]) -> Vec<Line> {
 
 fn of_ratio(label: &str, goal: Goal, row: &[Rounds]) -> Line {
     let each = goal.ratios(goal.of(), row);
-    let by_hand =
-        if goal.beside() == Target::TokioEcho { Vec::new() } else { goal.ratios(Target::TokioEcho, row) };
+    let by_hand = if matches!(goal.beside(), Target::TokioEcho | Target::Tieline) {
+        Vec::new()
+    } else {
+        goal.ratios(Target::TokioEcho, row)
+    };
     let middle = |ratios: &[f64]| median(ratios).map_or("–".to_owned(), |ratio| format!("{ratio:.2}"));
     let own = match range(&by_hand) {
         Some(range) => format!("{} ({range})", middle(&by_hand)),

@@ -7,12 +7,13 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-const TARGETS: [&str; 7] = [
+const TARGETS: [&str; 8] = [
     "epoll",
     "blocking",
     "tokio-echo",
     "tieline-tokio",
     "tieline-mio",
+    "tieline-async-std",
     "tieline-mio-busy",
     "tieline-blocking",
 ];
@@ -69,6 +70,8 @@ fn every_target_makes_exactly_the_calls_that_it_is_told() {
         "--target tieline-blocking --calls 300",
         "--target tieline-blocking --calls 30 --payload 1048576",
         "--target tieline-tokio --calls 10 --payload 0",
+        "--target tieline-async-std --calls 3001 --connections 3 --in-flight 16",
+        "--target tieline-async-std --calls 40 --in-flight 16 --payload 1048576",
         "--target tokio-echo --calls 10 --payload 0",
         "--target epoll --calls 10 --payload 0",
     ] {

@@ -3,6 +3,7 @@
 //! A target whose client is asynchronous implements [`Caller`] and is driven by the common load
 //! generator; one whose client is a loop of its own brings its own driver and shares the meter.
 
+pub(crate) mod async_std;
 pub(crate) mod blocking;
 pub(crate) mod epoll;
 pub(crate) mod mio;
@@ -27,6 +28,14 @@ use crate::load::{Meter, Plan, tasks};
 pub(crate) trait Caller: Clone + Send + Sync + 'static {
     /// One call: the payload goes out, the reply's payload comes back.
     fn call(&self, payload: Bytes) -> impl Future<Output = Result<Bytes>> + Send;
+
+    /// Where a task that calls runs: on the load generator's own runtime, unless the connection is on another one.
+    fn place<F>(future: F) -> impl Future<Output = F::Output> + Send + 'static
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        future
+    }
 }
 
 /// All that can be measured.
@@ -39,11 +48,12 @@ pub(crate) enum Target {
     Mio,
     MioBusy,
     MioBlocking,
+    AsyncStd,
     Zeromq,
 }
 
 impl Target {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Epoll,
         Self::Blocking,
         Self::TokioEcho,
@@ -51,6 +61,7 @@ impl Target {
         Self::Mio,
         Self::MioBusy,
         Self::MioBlocking,
+        Self::AsyncStd,
         Self::Zeromq,
     ];
 
@@ -64,6 +75,7 @@ impl Target {
             Self::Mio => "tieline-mio",
             Self::MioBusy => "tieline-mio-busy",
             Self::MioBlocking => "tieline-blocking",
+            Self::AsyncStd => "tieline-async-std",
             Self::Zeromq => "zeromq",
         }
     }
@@ -104,6 +116,9 @@ impl Target {
             Self::MioBlocking => {
                 "the server of tieline-mio, and Tieline's client that waits: the thread that calls writes and reads by itself"
             }
+            Self::AsyncStd => {
+                "as tieline-tokio, on async-std with one thread of its executor; callers are tasks of it. The same limits"
+            }
             Self::Zeromq => {
                 "ZeroMQ from C, DEALER and ROUTER over TCP, messages passed on without a copy; an I/O thread beside the one that calls, \
                  both on the one core. Not: check-in, methods, deadlines, heartbeats, cancelling, statistics"
@@ -130,7 +145,9 @@ impl Target {
     pub(crate) const fn most_payload(self) -> usize {
         match self {
             Self::Epoll | Self::Blocking | Self::TokioEcho | Self::Zeromq => MAX_BODY - 1,
-            Self::Tieline | Self::Mio | Self::MioBusy | Self::MioBlocking => tieline::MOST_PAYLOAD,
+            Self::Tieline | Self::AsyncStd | Self::Mio | Self::MioBusy | Self::MioBlocking => {
+                tieline::MOST_PAYLOAD
+            }
         }
     }
 
@@ -143,6 +160,7 @@ impl Target {
             Self::Tieline => tieline::serve(listener),
             Self::Mio | Self::MioBlocking => mio::serve(listener, Duration::ZERO),
             Self::MioBusy => mio::serve(listener, mio::SPELL),
+            Self::AsyncStd => async_std::serve(listener),
             Self::Zeromq => zeromq::serve(listener),
         }
     }
@@ -161,6 +179,7 @@ impl Target {
             Self::Mio => mio::drive(plan, address, meter, Duration::ZERO),
             Self::MioBusy => mio::drive(plan, address, meter, mio::SPELL),
             Self::MioBlocking => mio::wait(plan, address, meter),
+            Self::AsyncStd => tasks::drive(plan, meter, || async_std::connect(address)),
             Self::Zeromq => Err(Failure::new("zeromq measures itself")),
         }
     }
