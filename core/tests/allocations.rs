@@ -180,6 +180,42 @@ fn a_round_trip_allocates_nothing_once_warm() {
     }
 }
 
+/// Short reads, as slow lines bring them, and buffers that come back empty, as they do with every timer: what has come
+/// of a message must not be copied for each of them, or one of a GiB keeps a connection from doing anything else.
+#[test]
+fn a_message_that_comes_in_short_reads_grows_and_is_not_copied_for_each_of_them() {
+    const MESSAGE: usize = 2 << 20;
+    let mut ends = Ends::new(false);
+    let at = ends.at();
+    let head = CallHead::new("t.S/Echo");
+    ends.client.call(at, &head, Body::Share(vec![7; MESSAGE].into()), 1).unwrap();
+    let (mut allocations, mut reads, mut whole) = (0, 0_u64, false);
+    while ends.client.poll_transmit(at, &mut ends.outbox) {
+        let octets = ends.outbox.remaining();
+        while ends.outbox.remaining() > 0 {
+            let before = COUNT.get();
+            let mut buffer = ends.server.lend();
+            if reads % 5 < 4 {
+                let chunk = ends.outbox.chunk();
+                let take = chunk.len().min(buffer.capacity()).min(1_000);
+                buffer.extend_from_slice(&chunk[..take]);
+                ends.outbox.advance(take);
+            }
+            ends.server.handle_input(at, buffer);
+            while let Some(event) = ends.server.poll_event(at) {
+                let Event::Request(incoming) = event else { continue };
+                whole = incoming.payload.len() == MESSAGE && incoming.payload.iter().all(|octet| *octet == 7);
+            }
+            allocations += COUNT.get() - before;
+            reads += 1;
+        }
+        ends.client.handle_sent(at, octets);
+    }
+    assert!(whole, "after {reads} reads");
+    // The buffer doubles, and each frame has a few reads into the inbox.
+    assert!(allocations < reads / 4, "{allocations} allocations for {reads} reads");
+}
+
 /// What an idle connection holds, in octets on the heap and in itself.
 #[test]
 fn an_idle_connection_holds_next_to_nothing() {
