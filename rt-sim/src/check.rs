@@ -29,7 +29,10 @@ use crate::{
 ///     Ok(())
 /// });
 /// ```
-pub fn check(seeds: impl IntoIterator<Item = u64>, body: impl Fn(&Sim) -> Result<(), Box<dyn Error>>) -> Faults {
+pub fn check(
+    seeds: impl IntoIterator<Item = u64>,
+    body: impl Fn(&Sim) -> Result<(), Box<dyn Error>>,
+) -> Faults {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let mut faults = Faults::default();
     match (number(SEED), number("TIELINE_SIM_SEEDS")) {

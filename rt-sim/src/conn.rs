@@ -2,7 +2,8 @@
 
 use std::{collections::VecDeque, io, sync::Arc, task::Waker};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
+use tieline::Outbox;
 
 /// One end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +59,66 @@ pub(crate) enum Packet {
     Fin,
 }
 
+/// What was written, as it was written: pieces are cut from it without moving the rest.
+#[derive(Debug, Default)]
+pub(crate) struct Unsent {
+    chunks: VecDeque<Bytes>,
+    len: usize,
+}
+
+impl Unsent {
+    pub(crate) const fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Takes so many octets from `out`, or all that there are.
+    pub(crate) fn fill(&mut self, out: &mut Outbox, octets: usize) {
+        let mut left = octets.min(out.remaining());
+        self.len += left;
+        while left > 0 {
+            let chunk = out.chunk();
+            let step = chunk.len().min(left);
+            self.chunks.push_back(Bytes::copy_from_slice(chunk.get(..step).unwrap_or_default()));
+            out.advance(step);
+            left -= step;
+        }
+    }
+
+    /// Cuts off so many octets, or all that there are.
+    pub(crate) fn cut(&mut self, octets: usize) -> Bytes {
+        let octets = octets.min(self.len);
+        self.len -= octets;
+        if let Some(first) = self.chunks.front_mut()
+            && first.len() > octets
+        {
+            return first.split_to(octets);
+        }
+        let Some(first) = self.chunks.pop_front() else { return Bytes::new() };
+        if first.len() == octets {
+            return first;
+        }
+        let mut piece = BytesMut::with_capacity(octets);
+        piece.extend_from_slice(&first);
+        while piece.len() < octets {
+            let Some(next) = self.chunks.front_mut() else { break };
+            let step = next.len().min(octets - piece.len());
+            piece.extend_from_slice(&next.split_to(step));
+            if next.is_empty() {
+                self.chunks.pop_front();
+            }
+        }
+        piece.freeze()
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct End {
     pub(crate) host: usize,
@@ -65,7 +126,7 @@ pub(crate) struct End {
     pub(crate) life: Life,
 
     /// Written, and not on its way yet.
-    pub(crate) unsent: BytesMut,
+    pub(crate) unsent: Unsent,
     /// Nothing more will be written; and the peer is being told.
     pub(crate) fin: bool,
     pub(crate) fin_sent: bool,
@@ -105,7 +166,7 @@ impl End {
             host,
             address,
             life: Life::Pending,
-            unsent: BytesMut::new(),
+            unsent: Unsent::default(),
             fin: false,
             fin_sent: false,
             pumping: false,

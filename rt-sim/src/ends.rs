@@ -139,7 +139,8 @@ impl State {
     /// Ends every connection in this direction, as if its sender had.
     pub(crate) fn half_close(&mut self, from: usize, to: usize) {
         for way in self.ways(from, to) {
-            let open = self.conns.get_mut(&way.conn).is_some_and(|conn| conn.end(way.from).life == Life::Open);
+            let open =
+                self.conns.get_mut(&way.conn).is_some_and(|conn| conn.end(way.from).life == Life::Open);
             if open && self.shut_write(way).is_ok() {
                 self.log.fault(self.now, from, Fault::HalfClose, way.conn, 0);
                 if let Some(conn) = self.conns.get_mut(&way.conn) {

@@ -49,14 +49,7 @@ impl State {
         if here.held() == 0 {
             here.progress_at = self.now;
         }
-        let mut left = octets;
-        while left > 0 {
-            let chunk = out.chunk();
-            let step = chunk.len().min(left);
-            here.unsent.extend_from_slice(chunk.get(..step).unwrap_or_default());
-            out.advance(step);
-            left -= step;
-        }
+        here.unsent.fill(out, octets);
         self.log.say(self.now, here.host, What::Wrote, way.conn, octets);
         self.pump(way);
         Poll::Ready(Ok(octets))
@@ -159,7 +152,7 @@ impl State {
                 self.log.faults.fired(Fault::Coalesce);
             }
             here.last_due = here.last_due.max(due);
-            let octets = here.unsent.split_to(size).freeze();
+            let octets = here.unsent.cut(size);
             here.wire.push_back((here.last_due, Packet::Data { octets, alone: line.slice.is_some() }));
             here.on_wire += size;
             here.unacked += size;

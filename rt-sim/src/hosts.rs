@@ -88,7 +88,9 @@ impl State {
 
     /// The first future of a host has ended.
     pub(crate) fn ended(&mut self, host: usize, incarnation: u64, how: Ended) {
-        let Some(ended) = self.hosts.get_mut(host).filter(|host| host.incarnation == incarnation) else { return };
+        let Some(ended) = self.hosts.get_mut(host).filter(|host| host.incarnation == incarnation) else {
+            return;
+        };
         ended.ended = true;
         let name = ended.name.clone();
         self.log.say(self.now, host, What::Ended, 0, 0);

@@ -1,12 +1,6 @@
 //! The simulation as a test sees it: hosts, runs, and what is known afterwards.
 
-use std::{
-    fmt,
-    future::Future,
-    pin::pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt, future::Future, pin::pin, sync::Arc, time::Duration};
 
 use crate::{
     fault::Faults,
@@ -46,7 +40,8 @@ pub(crate) fn complain(world: &World, what: &str) {
     const SHOWN: usize = 40;
     let (now, entries, faults) = world.with(|state| {
         let trace = &state.log.trace;
-        let entries: Vec<Entry> = trace.entries().skip(trace.entries().len().saturating_sub(SHOWN)).cloned().collect();
+        let entries: Vec<Entry> =
+            trace.entries().skip(trace.entries().len().saturating_sub(SHOWN)).cloned().collect();
         (state.now, entries, state.log.faults.clone())
     });
     eprintln!("\nthe last of the trace:");
@@ -97,7 +92,9 @@ impl Sim {
         let added = self.world.with(|state| {
             let numeric = name.bytes().all(|octet| octet.is_ascii_digit() || octet == b'.');
             if name == "localhost" || name.contains(':') || numeric || state.find(name).is_some() {
-                state.mistake(format!("a host cannot be called {name:?}, or there is one of that name already"));
+                state.mistake(format!(
+                    "a host cannot be called {name:?}, or there is one of that name already"
+                ));
                 return None;
             }
             Some(state.add_host(name, Some(start)))

@@ -172,7 +172,9 @@ impl State {
         if found.is_none() {
             let names: Vec<&str> = self.hosts.iter().map(|host| &*host.name).collect();
             let names = names.join(", ");
-            self.mistake(format!("there is no host {name:?}; there are {names}: add it first with Sim::host"));
+            self.mistake(format!(
+                "there is no host {name:?}; there are {names}: add it first with Sim::host"
+            ));
         }
         found
     }

@@ -30,10 +30,12 @@ impl Error for Stuck {}
 
 /// The command that runs this test with this seed.
 pub(crate) fn replay(seed: u64) -> String {
-    let package = std::env::var("CARGO_PKG_NAME").map_or_else(|_| String::new(), |name| format!(" -p {name}"));
+    let package =
+        std::env::var("CARGO_PKG_NAME").map_or_else(|_| String::new(), |name| format!(" -p {name}"));
     let thread = std::thread::current();
     // The name of a thread of the test harness is that of the test.
-    let test = thread.name().filter(|name| *name != "main").map_or_else(String::new, |name| format!(" {name}"));
+    let test =
+        thread.name().filter(|name| *name != "main").map_or_else(String::new, |name| format!(" {name}"));
     format!("{SEED}={seed} cargo test{package}{test} -- --nocapture")
 }
 
@@ -45,7 +47,13 @@ mod tests {
     fn it_says_why_when_and_how_to_see_it_again() {
         let stuck = Stuck { seed: 42, at: Duration::from_millis(1500), why: "nothing is due".to_owned() };
         let said = stuck.to_string();
-        assert!(said.starts_with("nothing is due; after 1.5s of virtual time with the seed 42; again: "), "{said}");
-        assert!(said.contains("TIELINE_SIM_SEED=42 cargo test") && said.contains("it_says_why_when"), "{said}");
+        assert!(
+            said.starts_with("nothing is due; after 1.5s of virtual time with the seed 42; again: "),
+            "{said}"
+        );
+        assert!(
+            said.contains("TIELINE_SIM_SEED=42 cargo test") && said.contains("it_says_why_when"),
+            "{said}"
+        );
     }
 }

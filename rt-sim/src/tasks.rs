@@ -92,7 +92,8 @@ impl Tasks {
 
     /// Takes the tasks of a host, to be dropped outside the lock.
     pub(crate) fn of(&mut self, host: usize) -> Vec<Task> {
-        let ids: Vec<u64> = self.all.iter().filter(|(_, task)| task.host == host).map(|(id, _)| *id).collect();
+        let ids: Vec<u64> =
+            self.all.iter().filter(|(_, task)| task.host == host).map(|(id, _)| *id).collect();
         ids.into_iter().filter_map(|id| self.all.remove(&id)).collect()
     }
 }

@@ -92,7 +92,9 @@ impl World {
                 return Some(task);
             }
             if state.tasks.all.len() >= TASKS {
-                state.mistake(format!("there are {TASKS} tasks, which is the limit: does one spawn for ever?"));
+                state.mistake(format!(
+                    "there are {TASKS} tasks, which is the limit: does one spawn for ever?"
+                ));
                 return Some(task);
             }
             let ready = Arc::clone(&state.ready);
