@@ -15,6 +15,7 @@ mod rng;
 mod runtime;
 mod sim;
 mod state;
+mod storm;
 mod stuck;
 mod task;
 mod tasks;
@@ -30,6 +31,7 @@ pub use self::{
     runtime::{Socket, SocketListener, Timer},
     sim::Sim,
     state::Ended,
+    storm::Storm,
     stuck::Stuck,
     task::{Joined, compute, sleep, spawn, until},
     trace::{Entry, What},

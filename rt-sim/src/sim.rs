@@ -225,6 +225,11 @@ impl Sim {
         self.world.with(|state| state.named(host).map(|host| state.resume(host)));
     }
 
+    /// Lets a host compute for so long and do nothing else meanwhile, as [`compute`](crate::compute) does from inside.
+    pub fn keep_busy(&self, host: &str, time: Duration) {
+        self.world.with(|state| state.named(host).map(|host| state.compute(host, nanos(time))));
+    }
+
     /// Ends a host's process as SIGKILL does: its tasks are dropped, its kernel resets what it had open and refuses new
     /// connections.
     pub fn crash(&self, host: &str) {
@@ -267,6 +272,12 @@ impl Sim {
     #[must_use]
     pub fn faults(&self) -> Faults {
         self.world.with(|state| state.log.faults.clone())
+    }
+
+    /// Connections that at least one end has open, or that are being dialled.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.world.with(|state| state.conns.len())
     }
 
     /// The last few thousand things that happened, the oldest first.

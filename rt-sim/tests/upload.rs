@@ -1,86 +1,108 @@
-//! experiment
+//! One direction is busy for long, the other end has nothing to say: heartbeats still come in time.
 #![allow(clippy::unwrap_used, clippy::panic)]
-use std::time::Duration;
-use tieline_sim::{Client, Limits, Server, Sim, sleep, spawn};
+
+use std::{error::Error, time::Duration};
+
+use tieline_sim::{Client, Fault, Limits, Peer, Server, Sim, check, sleep, spawn};
 
 const MS: Duration = Duration::from_millis(1);
+const MIB: u64 = 1 << 20;
+const INTERVAL: Duration = Duration::from_millis(200);
 
-fn limits(body: usize) -> Limits {
+fn limits() -> Limits {
     let mut limits = Limits::default();
-    limits.max_message = u32::try_from(body).unwrap();
-    limits.memory = body * 2;
-    limits.max_queued = body * 2;
+    limits.max_message = 256 << 20;
+    limits.memory = 512 << 20;
+    limits.max_queued = 512 << 20;
     limits
 }
 
-#[test]
-fn probe() {
-    let mib: usize = std::env::var("MIB").map_or(8, |v| v.parse().unwrap());
-    for bandwidth in [64 << 10, 1 << 20, 16 << 20, 256 << 20, 0_u64] {
-        for buffers in [16 << 10, 256 << 10, 4 << 20] {
-            for up in [true, false] {
-                let begun = std::time::Instant::now();
-                let sim = Sim::new(1);
-                let size = if bandwidth == 0 {
-                    mib << 20
-                } else {
-                    (mib << 20).min(usize::try_from(bandwidth).unwrap() * 60)
-                };
-                sim.host("two", move || async move {
-                    let _server = Server::builder("two")
-                        .limits(limits(256 << 20))
-                        .method("t.T/Len", |_cx, body| async move { Ok(body.len().to_string()) })
-                        .method("t.T/Get", |_cx, body| async move {
-                            Ok(vec![7; std::str::from_utf8(&body).unwrap().parse().unwrap()])
-                        })
-                        .listen("two:7400")
-                        .await?;
-                    std::future::pending().await
-                });
-                let mut link = sim.link("test", "two").buffers(buffers, buffers).latency(5 * MS);
-                if bandwidth > 0 {
-                    link = link.bandwidth(bandwidth);
-                }
-                let _ = link;
-                let out = sim.run_until(async {
-                    let client = Client::builder("one")
-                        .limits(limits(256 << 20))
-                        .heartbeat_interval(200 * MS)
-                        .connect("two:7400")
-                        .await
-                        .unwrap();
-                    let peer = client.peer().unwrap();
-                    let r = if up {
-                        client
-                            .call("t.T/Len", vec![1; size])
-                            .timeout(Duration::from_secs(3000))
-                            .await
-                            .map(|a| a.payload.len())
-                    } else {
-                        client
-                            .call("t.T/Get", size.to_string())
-                            .timeout(Duration::from_secs(3000))
-                            .await
-                            .map(|a| a.payload.len())
-                    };
-                    (r.map_err(|e| e.to_string()), peer.stats())
-                });
-                let el = sim.elapsed();
-                let (r, s) = match out {
-                    Ok(x) => x,
-                    Err(e) => {
-                        println!("{bandwidth} {buffers} up={up} STUCK {e}");
-                        continue;
-                    }
-                };
-                println!(
-                    "bw {bandwidth:>9} buf {buffers:>8} up={up:<5} size {size:>10} virt {el:?} real {:?}: {r:?} beats out {} in {}",
-                    begun.elapsed(),
-                    s.heartbeats_out,
-                    s.heartbeats_in
-                );
-                let _ = (sleep, spawn::<std::future::Ready<()>>);
+fn number(octets: &[u8]) -> usize {
+    std::str::from_utf8(octets).unwrap().parse().unwrap()
+}
+
+/// Says how long what came is, and sends as much as it is asked for.
+fn add_node(sim: &Sim) {
+    sim.host("two", || async {
+        let _server = Server::builder("two")
+            .limits(limits())
+            .method("t.T/Length", |_cx, body| async move { Ok(body.len().to_string()) })
+            .method("t.T/Get", |_cx, body| async move { Ok(vec![7; number(&body)]) })
+            .listen("two:7400")
+            .await?;
+        std::future::pending().await
+    });
+}
+
+async fn transfer(peer: &Peer, up: bool, octets: usize) -> usize {
+    let minute = 60_000 * MS;
+    if up {
+        let answer = peer.call("t.T/Length", vec![1; octets]).timeout(10 * minute).await.unwrap();
+        number(&answer.payload)
+    } else {
+        let answer = peer.call("t.T/Get", octets.to_string()).timeout(10 * minute).await.unwrap();
+        answer.payload.len()
+    }
+}
+
+/// Stalls that are shorter than what is left of the bound after an interval, with pauses in which a heartbeat passes.
+async fn stalls(sim: Sim) {
+    loop {
+        sleep((300 + 40 * u32::try_from(sim.draw(20)).unwrap()) * MS).await;
+        let (from, to) = if sim.draw(2) == 0 { ("test", "two") } else { ("two", "test") };
+        let link = sim.direction(from, to);
+        let time = u32::try_from(sim.draw(330)).unwrap() * MS;
+        match sim.draw(3) {
+            0 => link.delay(time),
+            1 => {
+                link.stall();
+                sleep(time).await;
+                link.heal();
+            }
+            _ => {
+                sim.pause("two");
+                sleep(time).await;
+                sim.resume("two");
             }
         }
     }
+}
+
+fn busy(sim: &Sim, most: u64) -> Result<(), Box<dyn Error>> {
+    add_node(sim);
+    let bandwidth = MIB << sim.draw(9);
+    let buffers = 16 << (10 + sim.draw(10));
+    let latency = u32::try_from(sim.draw(20)).unwrap() * MS;
+    let link = sim.link("test", "two").bandwidth(bandwidth).buffers(buffers, buffers).latency(latency);
+    let sliced = sim.draw(4) == 0;
+    let link = if sliced { link.slice(1_000..=20_000) } else { link };
+    let _ = link.partial_writes(sim.draw(2) == 0);
+    let round_trip = u64::try_from(latency.as_millis()).unwrap() * 2 + 1;
+    // What a window lets through, for about ten seconds.
+    let rate = bandwidth.min(buffers as u64 * 1000 / round_trip);
+    let octets = usize::try_from(rate * 10).unwrap().min(usize::try_from(most).unwrap());
+    let stats = sim.run_until(async {
+        let client = Client::builder("one").limits(limits()).heartbeat_interval(INTERVAL);
+        let client = client.connect("two:7400").await.unwrap();
+        let peer = client.peer().unwrap();
+        let trouble = spawn(stalls(sim.clone()));
+        for up in [true, false] {
+            assert_eq!(transfer(&peer, up, octets).await, octets);
+        }
+        assert!(!trouble.is_finished() && client.peer().unwrap().is_same(&peer));
+        peer.stats()
+    })?;
+    if sim.elapsed() > 3 * INTERVAL {
+        assert!(stats.heartbeats_in > 0 && stats.heartbeats_out > 0, "{stats:?} in {:?}", sim.elapsed());
+    }
+    Ok(())
+}
+
+#[test]
+fn a_busy_line_with_stalls_below_the_bound_stays_alive() {
+    let most = std::env::var("MIB").map_or(4, |v| v.parse().unwrap());
+    let faults = check(0..60, |sim| busy(sim, most * MIB));
+    println!("{faults}");
+    let fired = [Fault::Bandwidth, Fault::Stall, Fault::Delay, Fault::Pause, Fault::Slice, Fault::PartialWrite];
+    assert_eq!(faults.never(&fired), []);
 }
