@@ -30,6 +30,8 @@ pub(crate) const BEGINNING: u64 = 1_000_000_000;
 
 /// The host of the test itself.
 pub(crate) const TEST: usize = 0;
+/// The host of storms, which nothing ever happens to: one that stood still with the others would never end.
+pub(crate) const WEATHER: usize = 1;
 
 pub(crate) struct Host {
     pub(crate) name: Arc<str>,
@@ -152,6 +154,7 @@ impl State {
             over: false,
         };
         state.add_host("test", None);
+        state.add_host("weather", None);
         state
     }
 
@@ -168,9 +171,10 @@ impl State {
     /// The host of this name. Another one is a mistake in the test, and ends the run: ignored, it would let a test pass
     /// in which the fault never happened.
     pub(crate) fn named(&mut self, name: &str) -> Option<usize> {
-        let found = self.find(name);
+        let found = self.find(name).filter(|host| *host != WEATHER);
         if found.is_none() {
-            let names: Vec<&str> = self.hosts.iter().map(|host| &*host.name).collect();
+            let hosts = self.hosts.iter().enumerate().filter(|(number, _)| *number != WEATHER);
+            let names: Vec<&str> = hosts.map(|(_, host)| &*host.name).collect();
             let names = names.join(", ");
             self.mistake(format!(
                 "there is no host {name:?}; there are {names}: add it first with Sim::host"

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use tieline::Runtime;
-
 use crate::{
     fault::Fault,
     sim::{Sim, nanos},
-    task::sleep,
+    state::WEATHER,
+    task::{sleep, spawn_on},
 };
 
 /// A time of trouble: faults of the given kinds between the given hosts, at times, places and lengths that chance
@@ -98,6 +97,12 @@ impl Storm {
 
     /// Rages for so long, heals everything, and returns.
     pub async fn rage(self, sim: &Sim, time: Duration) {
+        let weather = sim.at(WEATHER);
+        let _ = spawn_on(&weather, self.blow(weather.clone(), time)).await;
+    }
+
+    async fn blow(self, sim: Sim, time: Duration) {
+        let sim = &sim;
         let end = sim.elapsed() + time;
         if self.kinds.is_empty() || self.hosts.is_empty() {
             return sleep(time).await;
@@ -114,7 +119,7 @@ impl Storm {
                 break;
             };
             let strike = strike(sim.clone(), *kind, one.clone(), two.clone(), drawn(sim, self.lasts));
-            sim.spawn(Box::pin(strike));
+            let _ = spawn_on(sim, strike);
         }
         // What is still under way ends by itself; it must not begin again what is healed here.
         sleep(self.lasts * 2).await;

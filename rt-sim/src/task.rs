@@ -41,10 +41,19 @@ where
     F: Future + Send + 'static,
     F::Output: Send,
 {
+    spawn_on(&Sim::default(), future)
+}
+
+/// Runs a future as a task of the host that `sim` is seen from.
+pub(crate) fn spawn_on<F>(sim: &Sim, future: F) -> Joined<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
     let place = Arc::new(Mutex::new(Place { output: None, over: false, waker: None }));
     let end = End(Arc::clone(&place));
     Runtime::spawn(
-        &Sim::default(),
+        sim,
         Box::pin(async move {
             let output = future.await;
             end.lock().output = Some(output);

@@ -6,7 +6,7 @@ mod support;
 use std::{io::ErrorKind, time::Duration};
 
 use support::{I, MS, SECOND, WINDOW, client, node, works};
-use tieline_sim::{By, Client, ConnectError, Fault, Peer, Ran, Sim, Status, What, sleep, spawn};
+use tieline_sim::{By, Client, ConnectError, Fault, Peer, Ran, Sim, Status, What, sleep, spawn, until};
 
 /// A world of a node, `two`, and a client of it on the host of the test.
 fn world() -> Sim {
@@ -53,6 +53,7 @@ fn a_half_close_ends_the_connection_after_what_was_sent_before() {
         sim.direction("two", "test").half_close();
         let closed = peer.closed().await;
         assert_eq!(closed.status, Status::CONNECTION_LOST, "{closed}");
+        until(|| client.peer().is_none()).await;
         client.ready().await.unwrap();
         works(&client).await;
     })
@@ -148,7 +149,7 @@ fn after_a_partition_heals_the_client_comes_back_by_itself() {
         let closed = peer.closed().await;
         assert_eq!((closed.by, closed.status), (By::Us, Status::HEARTBEAT_LOST), "{closed}");
         assert!(sim.elapsed() - since <= *WINDOW.end());
-        sleep(1 * MS).await;
+        until(|| client.peer().is_none()).await;
         let error = client.call("t.T/Echo", "x").await.unwrap_err();
         assert_eq!((error.status(), error.ran()), (Status::NO_ENDPOINT, Ran::No), "{error}");
         sleep(60 * SECOND).await;
@@ -190,7 +191,11 @@ fn everything_works_in_pieces_of_one_octet_and_with_partial_writes() {
     })
     .unwrap();
     assert!(sim.trace().iter().all(|entry| entry.what != What::Read || entry.octets == 1));
-    assert!(sim.faults().count(Fault::Slice) > 20_000 && fired(&sim, Fault::PartialWrite), "{}", sim.faults());
+    assert!(
+        sim.faults().count(Fault::Slice) > 20_000 && fired(&sim, Fault::PartialWrite),
+        "{}",
+        sim.faults()
+    );
 }
 
 #[test]
@@ -251,8 +256,12 @@ fn what_does_not_fit_into_the_buffers_of_the_kernels_waits() {
         let call = spawn(async move { caller.call("t.T/Echo", body).await });
         sleep(300 * MS).await;
         assert!(!call.is_finished());
-        let written: u64 =
-            sim.trace().iter().filter(|e| e.what == What::Wrote && &*e.host == "test").map(|e| e.octets).sum();
+        let written: u64 = sim
+            .trace()
+            .iter()
+            .filter(|e| e.what == What::Wrote && &*e.host == "test")
+            .map(|e| e.octets)
+            .sum();
         assert!(written < 3_000, "{written} octets were written against a buffer of 1000");
         link.heal();
         assert_eq!(call.await.unwrap().unwrap().payload.len(), 100_000);
@@ -302,7 +311,11 @@ fn attempts_are_refused_or_not_answered() {
 
         for partition in [false, true] {
             let link = sim.link("test", "two");
-            if partition { link.partition() } else { link.leave_unanswered() }
+            if partition {
+                link.partition()
+            } else {
+                link.leave_unanswered()
+            }
             let since = sim.elapsed();
             assert_eq!(dial("two:7400").await.unwrap_err(), ErrorKind::TimedOut);
             assert!(sim.elapsed() - since >= 5 * SECOND);

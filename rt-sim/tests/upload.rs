@@ -103,6 +103,7 @@ fn a_busy_line_with_stalls_below_the_bound_stays_alive() {
     let most = std::env::var("MIB").map_or(4, |v| v.parse().unwrap());
     let faults = check(0..60, |sim| busy(sim, most * MIB));
     println!("{faults}");
-    let fired = [Fault::Bandwidth, Fault::Stall, Fault::Delay, Fault::Pause, Fault::Slice, Fault::PartialWrite];
+    let fired =
+        [Fault::Bandwidth, Fault::Stall, Fault::Delay, Fault::Pause, Fault::Slice, Fault::PartialWrite];
     assert_eq!(faults.never(&fired), []);
 }

@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use tieline_sim::{Client, ClientBuilder, Server, Services, Sim};
 
-pub const MS: Duration = Duration::from_millis(1);
-pub const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const MS: Duration = Duration::from_millis(1);
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
 /// The heartbeat interval of these tests.
-pub const I: Duration = Duration::from_millis(200);
+pub(crate) const I: Duration = Duration::from_millis(200);
 /// Within this time after its last octet a peer is given up (R-HB-06), and one look of the driver later it has been.
-pub const WINDOW: std::ops::RangeInclusive<Duration> = Duration::from_millis(600)..=Duration::from_millis(1_105);
+pub(crate) const WINDOW: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(600)..=Duration::from_millis(1_105);
 
-pub fn services() -> Services {
+pub(crate) fn services() -> Services {
     Services::new()
         .method("t.T/Echo", |_cx, body| async move { Ok(body) })
         .method("t.T/Slow", |_cx, body| async move {
@@ -26,18 +27,18 @@ pub fn services() -> Services {
 }
 
 /// A node that serves [`services`] at `name:7400`.
-pub fn node(sim: &Sim, name: &'static str) {
+pub(crate) fn node(sim: &Sim, name: &'static str) {
     sim.host(name, move || async move {
         let _server = Server::builder(name).services(services()).listen(&format!("{name}:7400")).await?;
         std::future::pending().await
     });
 }
 
-pub fn client() -> ClientBuilder<Sim> {
+pub(crate) fn client() -> ClientBuilder<Sim> {
     Client::builder("one").heartbeat_interval(I).backoff(50 * MS)
 }
 
-pub async fn works(client: &Client) {
+pub(crate) async fn works(client: &Client) {
     let answer = client.call("t.T/Echo", "are you there").await.unwrap();
     assert_eq!(answer.payload, "are you there");
 }
