@@ -38,7 +38,8 @@ fn world(sim: &Sim) -> Shared {
                 let writes = Arc::clone(&book);
                 let _server = Server::builder(name)
                     .method("t.T/Echo", move |_cx, body| {
-                        let key = String::from_utf8_lossy(&body).trim_end_matches('.').to_owned();
+                        let key = body.split(|octet| *octet == b'.').next().unwrap_or_default();
+                        let key = String::from_utf8_lossy(key).into_owned();
                         *writes.lock().unwrap().ran.entry(key).or_default() += 1;
                         async move { Ok(body) }
                     })
@@ -64,7 +65,7 @@ async fn caller(sim: Sim, book: Shared, client: Client, number: usize) {
         }
         let key = format!("{number}/{call}");
         let mut body = key.clone();
-        body.extend(std::iter::repeat_n('.', usize::try_from(sim.draw(3) * sim.draw(20_000)).unwrap()));
+        body.push_str(&".".repeat(usize::try_from(sim.draw(3) * sim.draw(20_000)).unwrap()));
         book.lock().unwrap().begun += 1;
         let told = match client.call("t.T/Echo", body.clone()).timeout(5 * SECOND).await {
             Ok(answer) => {
