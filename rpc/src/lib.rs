@@ -38,6 +38,8 @@ mod served;
 mod server;
 mod services;
 mod tasks;
+#[cfg(unix)]
+pub mod unix;
 mod waiters;
 
 pub use address::Address;
