@@ -94,7 +94,12 @@ impl State {
         let Some(ends) = self.conns.get_mut(&conn) else { return };
         let acceptor = ends.end(Side::Acceptor);
         let (there, address) = (acceptor.host, Arc::clone(&acceptor.address));
-        let here = ends.end(Side::Dialler).host;
+        let dialler = ends.end(Side::Dialler);
+        let here = dialler.host;
+        if dialler.life != Life::Pending {
+            // It was cut, and nobody dials any more.
+            return;
+        }
         let line = self.line(here, there);
         let (unanswered, refuses) = (line.unanswered, line.refuses);
         if let Some(fault) = self.stopped(here, there).or(unanswered.then_some(Fault::Unanswered)) {

@@ -104,7 +104,13 @@ impl State {
     pub(crate) fn fail(&mut self, way: Way, kind: io::ErrorKind) {
         let Some(conn) = self.conns.get_mut(&way.conn) else { return };
         let end = conn.end(way.from);
-        if !matches!(end.life, Life::Open | Life::Pending) {
+        // An end that nobody has accepted is not there.
+        let is_there = match end.life {
+            Life::Open => true,
+            Life::Pending => way.from == Side::Dialler,
+            Life::Failed(_) | Life::Gone => false,
+        };
+        if !is_there {
             return;
         }
         end.life = Life::Failed(kind);

@@ -98,7 +98,7 @@ impl Storm {
     /// Rages for so long, heals everything, and returns.
     pub async fn rage(self, sim: &Sim, time: Duration) {
         let weather = sim.at(WEATHER);
-        let _ = spawn_on(&weather, self.blow(weather.clone(), time)).await;
+        spawn_on(&weather, self.blow(weather.clone(), time)).await;
     }
 
     async fn blow(self, sim: Sim, time: Duration) {
@@ -119,7 +119,7 @@ impl Storm {
                 break;
             };
             let strike = strike(sim.clone(), *kind, one.clone(), two.clone(), drawn(sim, self.lasts));
-            let _ = spawn_on(sim, strike);
+            spawn_on(sim, strike);
         }
         // What is still under way ends by itself; it must not begin again what is healed here.
         sleep(self.lasts * 2).await;

@@ -91,7 +91,6 @@ impl<T> Drop for End<T> {
 }
 
 /// Waits for a task; see [`spawn`]. `None` if it was dropped before its end, as the tasks of a host that crashes are.
-#[must_use = "it waits only if it is awaited; the task runs all the same"]
 pub struct Joined<T>(Arc<Mutex<Place<T>>>);
 
 impl<T> Joined<T> {

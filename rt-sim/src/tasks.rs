@@ -107,7 +107,7 @@ mod tests {
         let ready = Arc::new(Ready::default());
         let mut tasks = Tasks::default();
         tasks.add(3, Box::pin(async {}), &ready);
-        let Some(task) = tasks.all.get(&1) else { return assert!(false, "it was added") };
+        let Some(task) = tasks.all.get(&1) else { unreachable!("it was added") };
         task.waker.wake_by_ref();
         assert_eq!(ready.take(|len| len - 1), Some(1));
         assert_eq!(ready.take(|_| 0), None);

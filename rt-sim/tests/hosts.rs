@@ -128,7 +128,7 @@ fn counted(sim: &Sim) -> (Arc<AtomicU32>, Arc<AtomicU32>) {
         async move {
             started.fetch_add(1, Ordering::Relaxed);
             let _server = Server::builder("two").services(services()).listen("two:7400").await?;
-            let _ = spawn(async move {
+            spawn(async move {
                 let _told = told;
                 pending::<()>().await;
             });

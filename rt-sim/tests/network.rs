@@ -312,9 +312,9 @@ fn attempts_are_refused_or_not_answered() {
         for partition in [false, true] {
             let link = sim.link("test", "two");
             if partition {
-                link.partition()
+                link.partition();
             } else {
-                link.leave_unanswered()
+                link.leave_unanswered();
             }
             let since = sim.elapsed();
             assert_eq!(dial("two:7400").await.unwrap_err(), ErrorKind::TimedOut);
@@ -354,6 +354,35 @@ fn latency_and_jitter_are_kept() {
         works(&client).await;
         let took = sim.elapsed() - begun;
         assert!((50 * MS..56 * MS).contains(&took), "{took:?}");
+    })
+    .unwrap();
+}
+
+#[test]
+fn an_attempt_that_is_cut_fails_and_leaves_nothing_behind() {
+    let sim = world();
+    let _ = sim.link("test", "two").latency(50 * MS).jitter(Duration::ZERO);
+    sim.run_until(async {
+        // On its way there, and on its way back.
+        for after in [20 * MS, 70 * MS] {
+            let dialling = spawn(client().connect("two:7400"));
+            sleep(after).await;
+            sim.link("test", "two").cut();
+            assert_eq!(dial_error(dialling.await.unwrap().unwrap_err()), ErrorKind::ConnectionReset);
+            sleep(SECOND).await;
+            assert_eq!(sim.connections(), 0);
+        }
+        // Nobody waits for it any more.
+        let mut dialling = Box::pin(client().connect("two:7400"));
+        std::future::poll_fn(|cx| {
+            assert!(dialling.as_mut().poll(cx).is_pending());
+            std::task::Poll::Ready(())
+        })
+        .await;
+        sleep(70 * MS).await;
+        drop(dialling);
+        sleep(SECOND).await;
+        assert_eq!(sim.connections(), 0);
     })
     .unwrap();
 }

@@ -57,7 +57,7 @@ mod in_pieces {
 
         fn block_on<F: Future>(future: F) -> F::Output {
             let sim = Sim::new(3);
-            let _ = sim.link("test", "test").slice(1..=3_000).partial_writes(true);
+            let _ = sim.link("test", "test").slice(1..=30_000).partial_writes(true);
             run(&sim, future)
         }
     }

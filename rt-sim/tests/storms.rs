@@ -1,5 +1,5 @@
 //! Everything at once, by chance: what holds whatever happens, and that a seed is a run.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
 mod support;
 
@@ -140,7 +140,7 @@ fn storm(sim: &Sim) -> Result<(), Box<dyn Error>> {
 
 #[test]
 fn whatever_happens_each_call_ends_once_and_after_it_heals_everything_finishes() {
-    let faults = check(0..120, |sim| storm(sim));
+    let faults = check(0..100, storm);
     println!("{faults}");
     assert_eq!(faults.never(Fault::ALL), [], "a fault that never fired proves nothing");
 }
@@ -167,28 +167,55 @@ fn a_seed_is_the_same_run_in_another_process() {
     let sim = Sim::new(9);
     storm(&sim).unwrap();
     let said = format!("the hash is {:016x}", sim.hash());
-    if std::env::var_os("TIELINE_SIM_CHILD").is_some() {
+    if is_child() {
         println!("{said}");
         return;
     }
-    let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "a_seed_is_the_same_run_in_another_process", "--nocapture"])
+    let heard = child("a_seed_is_the_same_run_in_another_process");
+    assert!(heard.contains(&said), "{said} here, but there: {heard}");
+}
+
+fn is_child() -> bool {
+    std::env::var_os("TIELINE_SIM_CHILD").is_some()
+}
+
+/// What this test says when it runs in a process of its own.
+fn child(test: &str) -> String {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
         .env("TIELINE_SIM_CHILD", "1")
+        .env_remove("TIELINE_SIM_SEEDS")
+        .env_remove("TIELINE_SIM_SEED")
         .output()
         .unwrap();
-    let heard = String::from_utf8_lossy(&child.stdout);
-    assert!(child.status.success() && heard.contains(&said), "{said} here, but there: {heard}");
+    [output.stdout, output.stderr].iter().map(|said| String::from_utf8_lossy(said).into_owned()).collect()
 }
 
 #[test]
-fn a_failure_tells_its_seed_and_ends_the_test() {
-    let failed = std::panic::catch_unwind(|| {
+fn a_failure_tells_its_seed_and_the_command_that_runs_it_again() {
+    const NAME: &str = "a_failure_tells_its_seed_and_the_command_that_runs_it_again";
+    if is_child() {
         check(3..9, |sim| {
-            assert!(sim.seed_of_run() != 5, "this one fails");
+            sim.host("one", || async {
+                sleep(SECOND).await;
+                Ok(())
+            });
+            sim.run()?;
+            assert!(sim.seed_of_run() != 5, "the sixth fails");
             Ok(())
-        })
-    });
-    assert!(failed.is_err() || std::env::var_os("TIELINE_SIM_SEED").is_some());
+        });
+    }
+    let heard = child(NAME);
+    let expected = [
+        "one      ended",
+        "the sixth fails; after 1.0",
+        "with the seed 5; faults: none",
+        &format!("again: TIELINE_SIM_SEED=5 cargo test -p tieline-sim {NAME} -- --nocapture"),
+        "1 failed",
+    ];
+    for expected in expected {
+        assert!(heard.contains(expected), "{expected:?} is not in {heard}");
+    }
 }
 
 #[test]

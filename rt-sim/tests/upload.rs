@@ -1,5 +1,5 @@
 //! One direction is busy for long, the other end has nothing to say: heartbeats still come in time.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
 use std::{error::Error, time::Duration};
 
