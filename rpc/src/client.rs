@@ -27,7 +27,6 @@ use crate::{
     prepare::{Mode, Prepared, Target, not_connected},
     registry::Role,
     runtime::{Clock, Runtime, within},
-    server::instance,
     services::{Services, methods},
 };
 
@@ -84,9 +83,10 @@ impl<R: Runtime> Client<R> {
     /// Starts to describe a client of this identifier: who it is to the node, 1 to 128 of `[A-Za-z0-9._:@/-]`.
     #[must_use]
     pub fn builder(identifier: &str) -> ClientBuilder<R> {
+        let runtime = R::default();
         ClientBuilder {
-            runtime: R::default(),
-            config: Config::builder(identifier).instance(instance()),
+            config: Config::builder(identifier).instance(runtime.instance()),
+            runtime,
             services: Services::new(),
             backoff: Duration::from_millis(100),
         }
@@ -97,7 +97,7 @@ impl<R: Runtime> Client<R> {
     /// # Errors
     /// As [`ClientBuilder::connect`].
     pub async fn connect(address: &str) -> Result<Self, ConnectError> {
-        Self::builder(&format!("process-{:x}", instance())).connect(address).await
+        Self::builder(&format!("process-{:x}", R::default().instance())).connect(address).await
     }
 
     #[inline]

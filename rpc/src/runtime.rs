@@ -12,6 +12,8 @@ use std::{
 use bytes::BytesMut;
 use tieline_core::{Instant, conn::Outbox};
 
+use crate::server::instance;
+
 /// A task that can be spawned.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -103,6 +105,13 @@ pub trait Runtime: Clone + Default + Send + Sync + 'static {
     fn seed(&self) -> u64 {
         use std::hash::{BuildHasher, Hasher};
         std::collections::hash_map::RandomState::new().build_hasher().finish()
+    }
+
+    /// The instance number of this process (protocol §4): what a process says that starts later is higher. The default
+    /// is one number for the whole process, from the time of day; a runtime that stands for many processes has one for
+    /// each.
+    fn instance(&self) -> u64 {
+        instance()
     }
 }
 

@@ -38,9 +38,10 @@ impl<R: Runtime> Server<R> {
     /// Starts to describe a server of this identifier: who it is to its peers, 1 to 128 of `[A-Za-z0-9._:@/-]`.
     #[must_use]
     pub fn builder(identifier: &str) -> ServerBuilder<R> {
+        let runtime = R::default();
         ServerBuilder {
-            runtime: R::default(),
-            config: Config::builder(identifier).instance(instance()),
+            config: Config::builder(identifier).instance(runtime.instance()),
+            runtime,
             services: Services::new(),
             verifier: None,
         }
