@@ -1,0 +1,55 @@
+//! The runtimes, by name. To add one is a line in each of the two lists here.
+
+use std::{future::Future, io, str::FromStr};
+
+use thiserror::Error;
+use tieline::Runtime;
+use tieline_core::wire::Escaped;
+use tieline_tokio::Tokio;
+
+/// A runtime that this build has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Name {
+    /// tokio, with two threads: what is served at once is then served at once.
+    Tokio,
+}
+
+/// All of them, as they are called on the command line.
+pub const NAMES: [(&str, Name); 1] = [("tokio", Name::Tokio)];
+
+/// A name that is none of [`NAMES`].
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("there is no runtime \"{}\": say one of {}", Escaped(.0.as_bytes()), NAMES.map(|(text, _)| text).join(", "))]
+pub struct UnknownRuntime(String);
+
+impl FromStr for Name {
+    type Err = UnknownRuntime;
+
+    fn from_str(text: &str) -> Result<Self, UnknownRuntime> {
+        let known = NAMES.iter().find(|(name, _)| *name == text);
+        known.map(|(_, name)| *name).ok_or_else(|| UnknownRuntime(text.to_owned()))
+    }
+}
+
+/// Something that runs on any runtime.
+pub trait Program {
+    /// What comes of it.
+    type Output;
+
+    /// Runs it on this one.
+    fn run<R: Runtime>(self, runtime: R) -> impl Future<Output = Self::Output> + Send;
+}
+
+/// Runs a program on the runtime of this name, to its end.
+///
+/// # Errors
+/// The system gives no event loop.
+pub fn run<P: Program>(name: Name, program: P) -> io::Result<P::Output> {
+    match name {
+        Name::Tokio => {
+            let mut threads = tokio::runtime::Builder::new_multi_thread();
+            Ok(threads.worker_threads(2).enable_all().build()?.block_on(program.run(Tokio)))
+        }
+    }
+}
