@@ -4,8 +4,10 @@ use std::{future::Future, io, str::FromStr};
 
 use thiserror::Error;
 use tieline::Runtime;
+use tieline_async_std::AsyncStd;
 use tieline_core::wire::Escaped;
 use tieline_tokio::Tokio;
+use tokio::sync::oneshot;
 
 /// A runtime that this build has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -13,10 +15,12 @@ use tieline_tokio::Tokio;
 pub enum Name {
     /// tokio, with two threads: what is served at once is then served at once.
     Tokio,
+    /// async-std, with as many threads as the machine has cores.
+    AsyncStd,
 }
 
 /// All of them, as they are called on the command line.
-pub const NAMES: [(&str, Name); 1] = [("tokio", Name::Tokio)];
+pub const NAMES: [(&str, Name); 2] = [("tokio", Name::Tokio), ("async-std", Name::AsyncStd)];
 
 /// A name that is none of [`NAMES`].
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -33,9 +37,9 @@ impl FromStr for Name {
 }
 
 /// Something that runs on any runtime.
-pub trait Program {
+pub trait Program: Send + 'static {
     /// What comes of it.
-    type Output;
+    type Output: Send;
 
     /// Runs it on this one.
     fn run<R: Runtime>(self, runtime: R) -> impl Future<Output = Self::Output> + Send;
@@ -51,5 +55,17 @@ pub fn run<P: Program>(name: Name, program: P) -> io::Result<P::Output> {
             let mut threads = tokio::runtime::Builder::new_multi_thread();
             Ok(threads.worker_threads(2).enable_all().build()?.block_on(program.run(Tokio)))
         }
+        Name::AsyncStd => spawned(AsyncStd, program),
     }
+}
+
+/// Runs a program on a runtime whose threads are there without being asked for, and waits for its end.
+fn spawned<R: Runtime, P: Program>(runtime: R, program: P) -> io::Result<P::Output> {
+    let (done, outcome) = oneshot::channel();
+    let on = runtime.clone();
+    runtime.spawn(Box::pin(async move {
+        // It is waited for, just below.
+        let _ = done.send(program.run(on).await);
+    }));
+    outcome.blocking_recv().map_err(|_| io::Error::other("the runtime has dropped what was to run"))
 }
