@@ -311,7 +311,7 @@ mod tests {
     #[test]
     fn a_mistake_is_named_in_one_line() {
         for (line, part) in [
-            ("", "say testee or driver"),
+            ("", "say what to do: testee or driver"),
             ("suite", r#"no command "suite""#),
             ("testee", "--runtime, one of tokio"),
             ("driver", "--runtime, one of tokio"),
