@@ -192,6 +192,8 @@ fn a_stream_that_is_cancelled_ends_for_all_who_wait_at_it() {
         for (token, waits) in [("one", true), ("two", false)] {
             let open = json!({"t": token, "cmd": "stream_open", "method": "Chat", "kind": 3, "credit": 1});
             assert_eq!(driver.ask(&open), ok(&json!(token)));
+            // When this is answered, the stream's REQUEST has left.
+            assert_eq!(driver.ask(&json!({"t": "echo", "cmd": "call", "method": "Echo"}))["ok"], true);
             let (recv, item) = (format!("{token} recv"), b64(&[7; 30_000]));
             if waits {
                 driver.tell(&json!({"t": recv, "cmd": "stream_recv", "stream": token, "timeout_ms": 60_000}));
