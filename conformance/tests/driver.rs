@@ -222,3 +222,38 @@ fn a_stream_that_is_cancelled_ends_for_all_who_wait_at_it() {
         }
     });
 }
+
+/// The page is what others write drivers by, so its example is played. Tokens and octets must be as they stand there;
+/// the address, times and the end of long messages differ.
+#[test]
+fn the_conversation_of_the_page_is_true() {
+    let page =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/conformance.md")).unwrap();
+    let example = page.split("### A conversation").nth(1).unwrap().split("```").nth(1).unwrap();
+    for runtime in runtimes() {
+        let testee = Testee::start(runtime, &[]);
+        let mut driver = Driver::start(runtime);
+        let mut answers = 0;
+        for line in example.lines() {
+            let line = line.replace("127.0.0.1:40123", &testee.address);
+            if let Some(command) = line.strip_prefix("> ") {
+                driver.process.say(command);
+            } else if let Some(answer) = line.strip_prefix("< ") {
+                let mut expected: Value = serde_json::from_str(answer).unwrap();
+                let mut answer = driver.answer(&expected["t"]);
+                if let Some(part) = expected["message"].as_str().and_then(|message| message.strip_suffix('…'))
+                {
+                    assert!(answer["message"].as_str().unwrap().starts_with(part), "{answer}");
+                    expected["message"] = answer["message"].clone();
+                }
+                if expected["ms"].is_u64() {
+                    assert!(answer["ms"].take().is_u64());
+                    expected["ms"] = Value::Null;
+                }
+                assert_eq!(answer, expected);
+                answers += 1;
+            }
+        }
+        assert_eq!(answers, 10, "on {runtime}");
+    }
+}
