@@ -6,6 +6,7 @@ use thiserror::Error;
 use tieline::Runtime;
 use tieline_async_std::AsyncStd;
 use tieline_core::wire::Escaped;
+use tieline_mio::Mio;
 use tieline_tokio::Tokio;
 use tokio::sync::oneshot;
 
@@ -17,10 +18,13 @@ pub enum Name {
     Tokio,
     /// async-std, with as many threads as the machine has cores.
     AsyncStd,
+    /// A loop over mio, in one thread.
+    Mio,
 }
 
 /// All of them, as they are called on the command line.
-pub const NAMES: [(&str, Name); 2] = [("tokio", Name::Tokio), ("async-std", Name::AsyncStd)];
+pub const NAMES: [(&str, Name); 3] =
+    [("tokio", Name::Tokio), ("async-std", Name::AsyncStd), ("mio", Name::Mio)];
 
 /// A name that is none of [`NAMES`].
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -56,6 +60,8 @@ pub fn run<P: Program>(name: Name, program: P) -> io::Result<P::Output> {
             Ok(threads.worker_threads(2).enable_all().build()?.block_on(program.run(Tokio)))
         }
         Name::AsyncStd => spawned(AsyncStd, program),
+        // Its runtime is the loop that it is in.
+        Name::Mio => tieline_mio::block_on(async { program.run(Mio::default()).await }),
     }
 }
 

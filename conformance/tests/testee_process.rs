@@ -167,9 +167,9 @@ fn what_is_wrong_is_said_in_one_line() {
         assert_one_error(&ended, 1, "the identifier \"no spaces\" is not");
     }
     let ended = Process::run(&["testee", "--runtime", "smol"]);
-    assert_one_error(&ended, 2, "there is no runtime \"smol\": say one of tokio, async-std");
+    assert_one_error(&ended, 2, "there is no runtime \"smol\": say one of tokio, async-std, mio");
     assert_one_error(&Process::run(&["testee", "--max-frame", "x"]), 2, "--max-frame \"x\" is not a number");
-    assert_one_error(&Process::run(&["testee"]), 2, "--runtime, one of tokio, async-std");
+    assert_one_error(&Process::run(&["testee"]), 2, "--runtime, one of tokio, async-std, mio");
     assert_one_error(&Process::run(&[]), 2, "say what to do: testee or driver");
 }
 
@@ -177,7 +177,7 @@ fn what_is_wrong_is_said_in_one_line() {
 fn help_and_version() {
     let (code, [out, err]) = Process::run(&["help"]);
     assert_eq!((code, err.len()), (Some(0), 0));
-    assert!(out.iter().any(|line| line.contains("testee --runtime tokio|async-std")), "{out:#?}");
+    assert!(out.iter().any(|line| line.contains("testee --runtime tokio|async-std|mio")), "{out:#?}");
     let (code, [out, _]) = Process::run(&["--version"]);
     assert_eq!((code, out.len()), (Some(0), 1));
 }

@@ -14,12 +14,12 @@ tieline-im: an instant-messaging node on Tieline
 tieline-im demo [--script] [--messages N] [--runtimes NAME[,NAME]]
     Starts two nodes, logs alice in at one and bob at two, and sends messages both ways. Then you type.
     With --script, or without a terminal, it sends N more each way (default 1000), checks them and exits.
-    --runtimes says what node one and node two run on, e.g. tokio,async-std; default tokio.
+    --runtimes says what node one and node two run on, e.g. tokio,mio; default tokio.
 
 tieline-im node --id NAME [--listen HOST:PORT] [--peer NAME=HOST:PORT]... [--stop-at-eof] [--runtime NAME]
     A node. It prints `listening HOST:PORT` first; --listen is 127.0.0.1:0 by default, and port 0 is one that
     the kernel chooses. Of two nodes one needs the other as a --peer. Ctrl-c stops it; with --stop-at-eof the
-    end of its standard input does, too. --runtime is tokio (the default) or async-std.
+    end of its standard input does, too. --runtime is tokio (the default), async-std or mio.
 
 tieline-im chat --as NAME --node HOST:PORT [--timeout TIME]
     A user. /to NAME TEXT sends, /who, /where NAME, /quit. TIME is how long a node has for an answer and a
@@ -306,9 +306,9 @@ mod tests {
             ("node --id tw/o=1", r#"the name "tw/o=1" is not 1 to 64"#),
             (
                 "node --id one --runtime smol",
-                r#"--runtime: there is no runtime "smol": say tokio or async-std"#,
+                r#"--runtime: there is no runtime "smol": say one of tokio, async-std"#,
             ),
-            ("demo --runtimes tokio,", r#"--runtimes: there is no runtime "": say"#),
+            ("demo --runtimes tokio,", r#"--runtimes: there is no runtime "": say one of"#),
             ("demo --runtimes tokio,tokio,tokio", r#"there is no runtime "tokio,tokio""#),
             ("demo --runtimes", "--runtimes wants a value"),
             ("node --id one --listen 7001", r#"--listen "7001" is not HOST:PORT"#),

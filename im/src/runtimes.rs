@@ -5,6 +5,7 @@ use std::{fmt, future::Future, io, str::FromStr};
 use thiserror::Error;
 use tieline_async_std::AsyncStd;
 use tieline_core::wire::Escaped;
+use tieline_mio::Mio;
 use tieline_tokio::{Runtime, Tokio};
 use tokio::{sync::oneshot, task};
 
@@ -17,14 +18,17 @@ pub enum Flavour {
     Tokio,
     /// async-std, on its own threads.
     AsyncStd,
+    /// A loop over mio, in a thread of its own.
+    Mio,
 }
 
 /// All of them, as they are called on the command line.
-const NAMES: [(&str, Flavour); 2] = [("tokio", Flavour::Tokio), ("async-std", Flavour::AsyncStd)];
+const NAMES: [(&str, Flavour); 3] =
+    [("tokio", Flavour::Tokio), ("async-std", Flavour::AsyncStd), ("mio", Flavour::Mio)];
 
 /// A name that no runtime has.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("there is no runtime \"{}\": say {}", Escaped(.0.as_bytes()), NAMES.map(|(name, _)| name).join(" or "))]
+#[error("there is no runtime \"{}\": say one of {}", Escaped(.0.as_bytes()), NAMES.map(|(name, _)| name).join(", "))]
 pub struct UnknownRuntime(String);
 
 impl FromStr for Flavour {
@@ -57,6 +61,8 @@ pub(crate) async fn run<P: Program>(flavour: Flavour, program: P) -> io::Result<
     match flavour {
         Flavour::Tokio => Ok(program.run(Tokio).await),
         Flavour::AsyncStd => apart(move || spawned(AsyncStd, program)).await,
+        // Its runtime is the loop that it is in.
+        Flavour::Mio => apart(|| tieline_mio::block_on(async { program.run(Mio::default()).await })).await,
     }
 }
 

@@ -98,8 +98,7 @@ fn many_messages_arrive_once_and_in_order() {
 
 #[test]
 fn nodes_stop_cleanly() {
-    for (name, runtime) in [("INT", "tokio"), ("TERM", "tokio"), ("INT", "async-std"), ("TERM", "async-std")]
-    {
+    for (name, runtime) in [("INT", "tokio"), ("TERM", "tokio"), ("INT", "async-std"), ("TERM", "mio")] {
         let (one, two, at_one, _) = cluster_on(runtime);
         let mut alice = Process::chat("alice", &at_one, &[]);
         alice.say("/to alice hi");

@@ -39,6 +39,7 @@ mod served;
 mod server;
 mod services;
 mod tasks;
+pub mod transport;
 mod waiters;
 
 pub use address::Address;
@@ -52,7 +53,7 @@ pub use open::Open;
 pub use peer::Peer;
 pub use runtime::{BoxFuture, Clock, Io, Listener, Runtime, Time};
 pub use served::{ServedItems, ServedSink};
-pub use server::{Decision, Server, ServerBuilder};
+pub use server::{Decision, Server, ServerBuilder, instance};
 pub use services::Services;
 pub use tieline_core::{
     Instant,

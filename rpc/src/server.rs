@@ -3,7 +3,6 @@
 use std::{
     fmt,
     future::{Future, poll_fn},
-    io,
     sync::{Arc, Mutex, PoisonError},
     task::{Poll, Waker},
     time::Duration,
@@ -20,6 +19,7 @@ use crate::{
     registry::{Registry, Role, Sleep, Verifier},
     runtime::{Clock, Listener, Runtime},
     services::{Services, methods},
+    transport::{ACCEPT_PAUSES, is_of_one_connection},
 };
 
 /// A node that others connect to.
@@ -210,8 +210,10 @@ impl<R: Runtime> fmt::Debug for ServerBuilder<R> {
     }
 }
 
-/// The instance number of this process (protocol §4): when it started, and 22 random bits.
-pub(crate) fn instance() -> u64 {
+/// The instance number of this process (protocol §4): when it started, and 22 random bits. What [`Client`](crate::Client)
+/// and [`Server`] say of themselves; for those who make a [`Config`] of their own.
+#[must_use]
+pub fn instance() -> u64 {
     use std::{
         hash::{BuildHasher, Hasher},
         sync::OnceLock,
@@ -270,7 +272,8 @@ struct Acceptor<R: Runtime> {
 impl<R: Runtime> Acceptor<R> {
     /// Accepts until it is told to stop. No error ends it: other protocols' servers died of one connection's.
     async fn run(self, mut listener: R::Listener) {
-        let mut pause = PAUSE;
+        let [shortest, longest] = ACCEPT_PAUSES;
+        let mut pause = shortest;
         loop {
             let accepted = poll_fn(|cx| {
                 if self.stop.is_stopped(cx.waker()) {
@@ -282,14 +285,14 @@ impl<R: Runtime> Acceptor<R> {
             match accepted {
                 None => return,
                 Some(Ok((io, address))) => {
-                    pause = PAUSE;
+                    pause = shortest;
                     self.serve(io, &address);
                 }
                 Some(Err(error)) if is_of_one_connection(&error) => {}
                 Some(Err(_)) => {
                     // The process lacks something, descriptors most likely; those who wait stay in the backlog.
                     let _ = self.runtime.timeout(pause, self.stop.stopped()).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    pause = (pause * 2).min(longest);
                 }
             }
         }
@@ -310,26 +313,6 @@ impl<R: Runtime> Drop for Acceptor<R> {
     }
 }
 
-const PAUSE: Duration = Duration::from_millis(10);
-const LONGEST_PAUSE: Duration = Duration::from_millis(100);
-
-/// Errors of the connection that would have been accepted (accept(2)); all others are of the process.
-fn is_of_one_connection(error: &io::Error) -> bool {
-    use io::ErrorKind as Kind;
-    matches!(
-        error.kind(),
-        Kind::ConnectionAborted
-            | Kind::ConnectionReset
-            | Kind::ConnectionRefused
-            | Kind::Interrupted
-            | Kind::HostUnreachable
-            | Kind::NetworkUnreachable
-            | Kind::NetworkDown
-            | Kind::TimedOut
-            | Kind::PermissionDenied
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -339,12 +322,5 @@ mod tests {
         let of_2026 = 1_767_225_600_000_u64 << 22;
         assert!(instance() > of_2026);
         assert_eq!(instance(), instance());
-    }
-
-    #[test]
-    fn running_out_of_descriptors_is_no_error_of_one_connection() {
-        // EMFILE
-        assert!(!is_of_one_connection(&io::Error::from_raw_os_error(24)));
-        assert!(is_of_one_connection(&io::ErrorKind::ConnectionAborted.into()));
     }
 }
