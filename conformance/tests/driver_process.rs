@@ -176,6 +176,21 @@ fn what_it_cannot_do_is_said() {
 }
 
 #[test]
+fn so_many_streams_are_open_and_no_more() {
+    let testee = Testee::start("tokio", &[]);
+    let mut driver = Driver::connected("tokio", &testee.address);
+    let open = |token: u64| json!({"t": token, "cmd": "stream_open", "method": "Chat", "kind": 3});
+    (0..4097).for_each(|token| driver.tell(&open(token)));
+    for token in 0..4096_u64 {
+        assert_eq!(driver.answer(&token.into())["ok"], true);
+    }
+    assert_refused(&driver.answer(&json!(4096)), "4096 streams are open, and no more may be");
+    driver.tell(&json!({"t": "end", "cmd": "stream_end", "stream": 0}));
+    assert_eq!(driver.ask(&json!({"t": "recv", "cmd": "stream_recv", "stream": 0}))["end"], true);
+    assert_eq!(driver.ask(&open(4097))["ok"], true, "there is a place again");
+}
+
+#[test]
 fn a_line_that_nobody_asked_is_complained_of_and_passed_over() {
     for runtime in runtimes() {
         let mut driver = Driver::start(runtime);

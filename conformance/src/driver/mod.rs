@@ -166,3 +166,21 @@ impl Drop for Place {
 fn complain(what: &dyn fmt::Display) {
     let _ = writeln!(io::stderr(), "error: {what}");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_commands_wait_and_no_more() {
+        let load = Arc::default();
+        let mut places: Vec<Place> = (0..MAX_WAITING).filter_map(|_| Load::take(&load, 1)).collect();
+        assert_eq!(places.len(), MAX_WAITING);
+        assert!(Load::take(&load, 1).is_none(), "one more");
+        places.truncate(1);
+        let large = Load::take(&load, MAX_OCTETS - 1);
+        assert!(large.is_some() && Load::take(&load, 1).is_none(), "one octet more");
+        drop(large);
+        assert!(Load::take(&load, MAX_OCTETS - 1).is_some());
+    }
+}

@@ -360,10 +360,12 @@ fn describe<R: Runtime>(connect: &Connect, serve: Option<&Serve>, runtime: &R) -
         }
     }
     let features = connect.features.contains(&SNAPPY);
+    // What a server makes of a proposal of 0.
+    let heartbeat = if connect.heartbeat_ms == 0 { 10_000 } else { connect.heartbeat_ms };
     Client::builder(&connect.identifier)
         .services(services)
         .limits(limits)
-        .heartbeat_interval(Duration::from_millis(connect.heartbeat_ms))
+        .heartbeat_interval(Duration::from_millis(heartbeat))
         .credential(&connect.credential.0)
         .backoff(Duration::from_millis(connect.backoff_ms))
         .configure(|config| {
