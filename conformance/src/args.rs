@@ -3,7 +3,7 @@
 use std::{ffi::OsString, fmt::Write as _, time::Duration};
 
 use thiserror::Error;
-use tieline::Limits;
+use tieline::{Address, Limits};
 use tieline_core::wire::Escaped;
 
 use crate::{
@@ -91,8 +91,8 @@ tieline-conformance: what it takes to certify a Tieline implementation
 
 tieline-conformance testee --runtime {names} [--listen HOST:PORT] [OPTION VALUE]...
     Serves tieline.testee.v1.Testee (docs/testee.md). It prints `listening HOST:PORT` first; --listen is
-    127.0.0.1:0 by default, and port 0 is one that the kernel chooses. SIGTERM and ctrl-c drain it, for as
-    long as --grace; asked twice it stops at once.
+    127.0.0.1:0 by default (port 0 is one that the kernel chooses), or unix:/path where the runtime has
+    that. SIGTERM and ctrl-c drain it, for as long as --grace; asked twice it stops at once.
     Sizes are octets, e.g. 65536 or 64KiB; times are e.g. 500ms or 2s. The options:
 "
     );
@@ -233,13 +233,20 @@ fn set(settings: &mut Settings, option: &str, sets: Sets, value: &str) -> Result
     Ok(())
 }
 
-/// `HOST:PORT`. Whether there is such a host is found out when it is used.
+/// `HOST:PORT`, or `unix:/path`. Whether there is such a place is found out when it is used.
 fn address(value: String) -> Result<String, UsageError> {
+    if matches!(Address::parse(&value), Address::Unix(path) if path.is_absolute()) {
+        return Ok(value);
+    }
     let parts = value.rsplit_once(':').filter(|(host, _)| !host.is_empty());
     let good = parts.is_some_and(|(_, port)| port.parse::<u16>().is_ok())
         && !value.chars().any(|c| c.is_whitespace() || c.is_control());
     let shown = Escaped(value.as_bytes());
-    if good { Ok(value) } else { wrong(format!("--listen \"{shown}\" is not HOST:PORT, e.g. 127.0.0.1:0")) }
+    if good {
+        Ok(value)
+    } else {
+        wrong(format!("--listen \"{shown}\" is not HOST:PORT, e.g. 127.0.0.1:0, nor unix:/path"))
+    }
 }
 
 /// `65536`, `64KiB`, `1MiB` or `1GiB`.
@@ -320,6 +327,7 @@ mod tests {
             ("driver --listen h:1", r#"`driver` does not know "--listen""#),
             ("testee --fast", r#"`testee` does not know "--fast""#),
             ("testee --listen 7001", r#"--listen "7001" is not HOST:PORT"#),
+            ("testee --listen unix:", "nor unix:/path"),
             ("testee --max-frame many", "not a number"),
             ("testee --max-frame -1", "not a number"),
             ("testee --max-frame 5GiB", "more than this machine can count"),

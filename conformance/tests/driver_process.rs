@@ -176,6 +176,20 @@ fn what_it_cannot_do_is_said() {
 }
 
 #[test]
+fn a_unix_socket_is_an_address_like_others() {
+    for runtime in ["async-std", "mio"] {
+        let file = format!("tieline-conformance-{}-{runtime}", std::process::id());
+        let address = format!("unix:{}", std::env::temp_dir().join(file).display());
+        let testee = Testee::start(runtime, &["--listen", &address]);
+        assert_eq!(testee.address, address);
+        let mut driver = Driver::connected(runtime, &address);
+        assert_eq!(driver.ask(&json!({"t": 1, "cmd": "call", "method": "Echo"}))["ok"], true);
+        testee.process.signal("TERM");
+        assert_eq!(testee.process.end().0, Some(0));
+    }
+}
+
+#[test]
 fn so_many_streams_are_open_and_no_more() {
     let testee = Testee::start("tokio", &[]);
     let mut driver = Driver::connected("tokio", &testee.address);

@@ -190,7 +190,7 @@ impl<R: Runtime> Session<R> {
             (Err(reply), _) | (_, Err(reply)) => return reply,
         };
         if self.lock().streams.len() >= MAX_STREAMS {
-            return Reply::refused(format!("{MAX_STREAMS} streams are open, and no more may be"));
+            return too_many_streams();
         }
         let (name, payload) = (open.call.name(), open.call.payload.0.clone());
         let opening = async {
@@ -222,13 +222,21 @@ impl<R: Runtime> Session<R> {
                 Err(Reply::failed(Status::NOT_SENT, Ran::No, "the stream was given up before it was opened"))
             }
         };
-        match stream {
-            Ok(stream) => {
-                self.lock().streams.insert(token.clone(), Arc::new(stream));
-                Reply::ok()
-            }
-            Err(reply) => reply,
+        let stream = match stream {
+            Ok(stream) => Arc::new(stream),
+            Err(reply) => return reply,
+        };
+        let mut state = self.lock();
+        // Others may have been opened while this one waited for room.
+        if state.streams.len() >= MAX_STREAMS {
+            return too_many_streams();
         }
+        state.streams.insert(token.clone(), Arc::clone(&stream));
+        if state.waiting.remove(token).is_none() {
+            // Told to give up just when it was open.
+            stream.cancel();
+        }
+        Reply::ok()
     }
 
     fn stream(&self, token: &Token) -> Result<Arc<Stream>, Reply> {
@@ -322,6 +330,10 @@ fn with<'a, S>(mut opening: tieline::Open<'a, S>, open: &'a Open) -> tieline::Op
         opening = opening.timeout(Duration::from_millis(open.call.timeout_ms));
     }
     opening
+}
+
+fn too_many_streams() -> Reply {
+    Reply::refused(format!("{MAX_STREAMS} streams are open, and no more may be"))
 }
 
 fn failed(error: CallError) -> Reply {
