@@ -34,7 +34,8 @@ use crate::{
 const EVENTS: usize = 32;
 /// Callers that are woken together.
 const WAKERS: usize = 256;
-/// Octets of answers that are written together while there is more to answer: a quarter of what was read, within these.
+/// Octets of answers that are written together while there is more to answer: a quarter of what was read, within these;
+/// the most if other connections have their turns meanwhile, whose peers have something to do then.
 const LEAST_PIECE: usize = 2 * 1024;
 const MOST_PIECE: usize = 64 * 1024;
 /// Turns before other tasks of the runtime get theirs, and octets read and written: whoever makes a call meanwhile waits
@@ -71,6 +72,10 @@ pub(crate) struct Driver<I, T> {
     deaf: bool,
     /// Octets that the last read brought.
     came: usize,
+    /// The number of this connection's last turn among those of all that serve the same, and whether it had them all since
+    /// the turn before.
+    turn_number: u64,
+    alone: bool,
     /// Octets read and written since other tasks had their turn, and how many of those were woken.
     moved: usize,
     woken: usize,
@@ -128,6 +133,8 @@ impl<I: Io, T: Time> Driver<I, T> {
             broken: None,
             deaf: false,
             came: 0,
+            turn_number: 0,
+            alone: true,
             moved: 0,
             woken: 0,
             mute: false,
@@ -150,7 +157,7 @@ impl<I: Io, T: Time> Driver<I, T> {
         self.feed(&mut state, now);
         // A large batch is answered in pieces, so that the peer has something to do while this end goes on; a piece is
         // large enough to be worth its system call.
-        let piece = (self.came / 4).clamp(LEAST_PIECE, MOST_PIECE);
+        let piece = if self.alone { (self.came / 4).clamp(LEAST_PIECE, MOST_PIECE) } else { MOST_PIECE };
         let more = loop {
             let more = self.fetch(&mut state, now);
             if !self.requests.is_empty() {
@@ -467,6 +474,9 @@ impl<I: Io, T: Time> Future for Driver<I, T> {
         // Whatever woke this task, the transport may have.
         this.dry = false;
         (this.moved, this.woken) = (0, 0);
+        let number = this.services.begin_turn();
+        this.alone = number == this.turn_number.wrapping_add(1);
+        this.turn_number = number;
         for _ in 0..TURNS {
             match this.turn(cx, &link) {
                 Turn::Again if this.is_long_enough() => break,

@@ -30,7 +30,7 @@ const STEP: usize = 16 * 1024;
 /// Buffers that are worth keeping.
 const KEEP_FROM: usize = 64 * 1024;
 /// The rest of a frame that is worth a read of its own.
-const DIRECT_FROM: usize = 2 * 1024;
+const DIRECT_FROM: usize = 20 * 1024;
 /// Buffers that wait to be used again.
 const POOLED: usize = 16;
 

@@ -216,6 +216,8 @@ pub(crate) struct Machine {
     pub(crate) staging: Staging,
     /// The highest id of this side's calls that has reached the outbox.
     pub(crate) transmitted: u64,
+    /// When something small was committed last.
+    pub(crate) small_at: u64,
     pub(crate) lanes: Lanes,
     pub(crate) control: Control,
     pub(crate) live: Liveness,
@@ -298,6 +300,7 @@ impl Machine {
             refused: BTreeMap::new(),
             staging: Staging::default(),
             transmitted: 0,
+            small_at: 0,
             lanes: Lanes::default(),
             control: Control::default(),
             live: Liveness::new(now),

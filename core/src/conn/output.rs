@@ -62,6 +62,7 @@ impl Machine {
                 self.restate();
             }
             self.stats.frames_out += u64::from(self.staging.flush(out));
+            self.small_at = self.now;
             self.transmitted = self.highest_out;
         }
     }
