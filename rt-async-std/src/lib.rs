@@ -25,7 +25,7 @@
 //! `smol::spawn` and `smol::net::resolve` instead of [`async_std::task::spawn`] and [`async_std::net::ToSocketAddrs`].
 //!
 //! Everything else is the `tieline` crate, re-exported here: see [`Client`], [`Server`], [`Peer`], [`CallError`].
-//! Addresses are `host:port`, or `unix:/path`. TCP connections set TCP_NODELAY, TCP_NOTSENT_LOWAT and, once checked in,
+//! It is for Unix. Addresses are `host:port`, or `unix:/path`. TCP connections set TCP_NODELAY, TCP_NOTSENT_LOWAT and, once checked in,
 //! TCP_USER_TIMEOUT.
 #![forbid(unsafe_code)]
 

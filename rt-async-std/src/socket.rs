@@ -4,7 +4,7 @@ use std::{
     cell::Cell,
     future::Future,
     io::{self, IoSlice},
-    net::{Shutdown, TcpListener, TcpStream},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     os::{fd::OwnedFd, unix::net::UnixStream},
     pin::Pin,
     task::{Context, Poll, ready},
@@ -15,8 +15,11 @@ use async_io::{Async, Timer};
 use async_std::net::ToSocketAddrs;
 use bytes::{Buf, BytesMut};
 use futures_io::{AsyncRead, AsyncWrite};
-use socket2::{Domain, SockAddr, SockRef, Type};
-use tieline::{Address, Io, Listener, Outbox};
+use socket2::{Domain, SockRef, Type};
+use tieline::{
+    Address, Io, Listener, Outbox,
+    unix::{self, SocketFile},
+};
 
 /// Unsent octets that the kernel holds before it asks for more. What waits longer waits where it can still be put in
 /// order: a heartbeat overtakes it in the core, but not in the kernel.
@@ -41,7 +44,8 @@ impl Socket {
     pub(crate) async fn connect(address: String) -> io::Result<Self> {
         let name = match Address::parse(&address) {
             Address::Unix(path) => {
-                let stream = Async::<UnixStream>::connect(path).await?.into_inner()?;
+                unix::check(path)?;
+                let stream = Async::<UnixStream>::connect(path).await.map_err(unix::explain)?.into_inner()?;
                 return Ok(Self::new(Async::new(OwnedFd::from(stream).into())?));
             }
             Address::Tcp(name) => name,
@@ -127,21 +131,26 @@ impl Io for Socket {
     }
 }
 
-/// A listening socket. The file of one of Unix goes with it.
+/// A listening socket.
 #[derive(Debug)]
 pub struct SocketListener {
+    /// Of one of Unix. It goes first.
+    file: Option<SocketFile>,
     socket: Async<socket2::Socket>,
 }
 
 impl SocketListener {
     pub(crate) async fn bind(address: String) -> io::Result<Self> {
         let name = match Address::parse(&address) {
-            Address::Unix(path) => return Self::on(Domain::UNIX, &SockAddr::unix(path)?),
+            Address::Unix(path) => {
+                let (listener, file) = unix::listen(path)?;
+                return Ok(Self { file: Some(file), socket: Async::new(OwnedFd::from(listener).into())? });
+            }
             Address::Tcp(name) => name,
         };
         let mut failed = no_address();
         for at in name.to_socket_addrs().await? {
-            match Self::on(Domain::for_address(at), &at.into()) {
+            match Self::on(at) {
                 Ok(listener) => return Ok(listener),
                 Err(error) => failed = error,
             }
@@ -149,13 +158,13 @@ impl SocketListener {
         Err(failed)
     }
 
-    fn on(domain: Domain, address: &SockAddr) -> io::Result<Self> {
-        let socket = socket2::Socket::new(domain, Type::STREAM, None)?;
+    fn on(address: SocketAddr) -> io::Result<Self> {
+        let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, None)?;
         // Connections of the process before may still be on their way out.
         socket.set_reuse_address(true)?;
-        socket.bind(address)?;
+        socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
-        Ok(Self { socket: Async::new(socket)? })
+        Ok(Self { file: None, socket: Async::new(socket)? })
     }
 }
 
@@ -168,7 +177,7 @@ impl TryFrom<TcpListener> for SocketListener {
     type Error = io::Error;
 
     fn try_from(listener: TcpListener) -> io::Result<Self> {
-        Ok(Self { socket: Async::new(listener.into())? })
+        Ok(Self { file: None, socket: Async::new(listener.into())? })
     }
 }
 
@@ -183,30 +192,18 @@ impl Listener for SocketListener {
                 }
                 Err(error) => return Poll::Ready(Err(error)),
                 Ok((socket, from)) => {
-                    let name = name(&from).unwrap_or_else(|| self.local_address());
-                    return Poll::Ready(Ok((Socket::new(Async::new(socket.into())?), name)));
+                    let from = from.as_socket().map_or_else(|| self.local_address(), |from| from.to_string());
+                    return Poll::Ready(Ok((Socket::new(Async::new(socket.into())?), from)));
                 }
             }
         }
     }
 
     fn local_address(&self) -> String {
-        let here = self.socket.get_ref().local_addr().ok();
-        here.as_ref().and_then(name).unwrap_or_else(|| "an unknown address".to_owned())
-    }
-}
-
-/// The address, as [`Address`] reads it. Who dials a Unix socket has none.
-fn name(address: &SockAddr) -> Option<String> {
-    let path = || Some(format!("unix:{}", address.as_pathname()?.display()));
-    address.as_socket().map(|socket| socket.to_string()).or_else(path)
-}
-
-impl Drop for SocketListener {
-    fn drop(&mut self) {
-        if let Some(path) = self.socket.get_ref().local_addr().ok().as_ref().and_then(SockAddr::as_pathname) {
-            // Whoever listens there next finds the place free.
-            let _ = std::fs::remove_file(path);
+        if let Some(file) = &self.file {
+            return file.address().to_owned();
         }
+        let here = self.socket.get_ref().local_addr().ok().and_then(|here| here.as_socket());
+        here.map_or_else(|| "an unknown address".to_owned(), |here| here.to_string())
     }
 }

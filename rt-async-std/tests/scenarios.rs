@@ -11,7 +11,11 @@ impl Adapter for OnAsyncStd {
     type Runtime = AsyncStd;
 
     const UNIX: bool = true;
-    const PARALLEL: bool = true;
+
+    /// Its executor has a thread for each core.
+    fn is_parallel() -> bool {
+        std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1)
+    }
 
     fn block_on<F: Future>(future: F) -> F::Output {
         async_std::task::block_on(future)

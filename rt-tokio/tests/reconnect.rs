@@ -12,37 +12,11 @@ use support::{
     CHECK_IN, CHECK_IN_ACK, CLOSE, HEARTBEAT, ONE_WAY, Raw, body, echo, frame, listener, number, only_peer,
     soon, string, until, works,
 };
-use tieline_tokio::{By, Client, Ran, Server, Status};
+use tieline_tokio::{Client, Ran, Server, Status};
 use tokio::sync::Notify;
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
-
-#[tokio::test]
-async fn a_client_comes_back_by_itself_when_another_process_takes_the_port() {
-    let server = echo("127.0.0.1:0").await;
-    let address = server.address().to_owned();
-    let client = Client::builder("a").backoff(10 * MS).connect(&address).await.unwrap();
-    works(&client).await;
-    let first = client.peer().unwrap();
-    soon("the server stops", server.shutdown(SECOND)).await;
-
-    until("it tries again and again", || client.attempts() >= 4).await;
-    let error = client.call("t.T/Echo", "x").await.unwrap_err();
-    assert_eq!((error.status(), error.ran()), (Status::NO_ENDPOINT, Ran::No), "{error}");
-    assert!(
-        error.to_string().contains("refused") && error.to_string().contains("dialling again in"),
-        "{error}"
-    );
-    assert!(client.peer().is_none() && !client.trouble().is_empty());
-
-    let server = echo(&address).await;
-    let second = soon("it comes back", client.ready()).await.unwrap();
-    assert!(!second.is_same(&first));
-    assert_eq!(client.trouble(), "");
-    works(&client).await;
-    drop(server);
-}
 
 #[tokio::test]
 async fn waits_grow_and_every_dial_is_counted() {
@@ -160,20 +134,6 @@ async fn a_drain_moves_the_client_and_lets_open_calls_finish() {
     soon("the old node ends", shutdown).await.unwrap();
     works(&client).await;
     drop(new);
-}
-
-#[tokio::test]
-async fn dropping_the_last_client_closes_in_peace() {
-    let server = echo("127.0.0.1:0").await;
-    let client = Client::connect(server.address()).await.unwrap();
-    let other = client.clone();
-    let peer = only_peer(&server).await;
-    drop(client);
-    works(&other).await;
-    drop(other);
-    let closed = soon("the server sees it", peer.closed()).await;
-    assert_eq!((closed.by, closed.status), (By::Peer, Status::NORMAL));
-    until("and forgets it", || server.peers().is_empty()).await;
 }
 
 #[tokio::test]

@@ -15,6 +15,8 @@ mod on_one_thread {
     impl Adapter for OneThread {
         type Runtime = Tokio;
 
+        const UNIX: bool = true;
+
         fn block_on<F: Future>(future: F) -> F::Output {
             Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
         }
@@ -32,7 +34,11 @@ mod on_two_threads {
     impl Adapter for TwoThreads {
         type Runtime = Tokio;
 
-        const PARALLEL: bool = true;
+        const UNIX: bool = true;
+
+        fn is_parallel() -> bool {
+            true
+        }
 
         fn block_on<F: Future>(future: F) -> F::Output {
             Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(future)

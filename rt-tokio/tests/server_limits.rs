@@ -1,4 +1,4 @@
-//! What a server bears: verifiers of all kinds, too many connections, no descriptors, too many calls, panics.
+//! What a server bears: verifiers of all kinds, too many connections, too many calls.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod support;
@@ -18,7 +18,7 @@ use support::{
 use tieline_tokio::{
     By, Client, ConnectError, Decision, Error, Limits, Server, ServerBuilder, Status, Tokio,
 };
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -159,39 +159,6 @@ fn too_many_that_do_not_check_in_push_the_oldest_out() {
     });
 }
 
-#[test]
-fn running_out_of_descriptors_does_not_end_a_server() {
-    if !support::alone("running_out_of_descriptors_does_not_end_a_server", 64) {
-        return;
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let server = echo("127.0.0.1:0").await;
-        let neighbour = Client::connect(server.address()).await.unwrap();
-        works(&neighbour).await;
-        // Kept: what they give back would come at an uncertain time.
-        let mut clients = Vec::new();
-        for round in 0..3 {
-            let mut files = Vec::new();
-            while let Ok(file) = std::fs::File::open("/dev/null") {
-                files.push(file);
-            }
-            files.pop();
-            // The last descriptor is the caller's, so there is none for the one who accepts.
-            let waiting = Client::connect(server.address());
-            tokio::pin!(waiting);
-            let early = tokio::time::timeout(Duration::from_millis(150), &mut waiting).await;
-            assert!(early.is_err(), "there was a descriptor left in round {round}");
-            works(&neighbour).await;
-            drop(files);
-            let client = soon("it gets in after all", waiting).await.unwrap();
-            works(&client).await;
-            clients.push(client);
-        }
-        works(&neighbour).await;
-    });
-}
-
 #[tokio::test]
 async fn calls_beyond_the_limit_are_refused_and_the_clients_keep_to_it() {
     let (gate, running, most) =
@@ -242,75 +209,6 @@ async fn calls_beyond_the_limit_are_refused_and_the_clients_keep_to_it() {
         assert_eq!(raw.next(RESPONSE).await.status, Status::OK.0);
     }
     assert_eq!(most.load(Ordering::SeqCst), 4, "two of each connection");
-}
-
-struct PanicsWhenDropped;
-
-impl Drop for PanicsWhenDropped {
-    fn drop(&mut self) {
-        panic!("a destructor panics");
-    }
-}
-
-#[tokio::test]
-async fn a_handler_that_panics_harms_nobody_else() {
-    let begun = Arc::new(Notify::new());
-    let begin = Arc::clone(&begun);
-    let mut limits = Limits::default();
-    limits.max_concurrent = 50;
-    let server = echoing()
-        .limits(limits)
-        .method("t.T/Now", |_cx, body: bytes::Bytes| async move {
-            assert!(body.is_empty(), "it panics");
-            Ok("")
-        })
-        .method("t.T/Before", |_cx, body: bytes::Bytes| {
-            assert!(body.is_empty(), "it panics");
-            async { Ok("") }
-        })
-        .method("t.T/Later", |_cx, body: bytes::Bytes| async move {
-            tokio::task::yield_now().await;
-            assert!(body.is_empty(), "it panics");
-            Ok("")
-        })
-        .method("t.T/Dropped", move |_cx, _body| {
-            let begin = Arc::clone(&begin);
-            async move {
-                let _guard = PanicsWhenDropped;
-                begin.notify_one();
-                std::future::pending::<()>().await;
-                Ok("")
-            }
-        })
-        .listen("127.0.0.1:0")
-        .await
-        .unwrap();
-    let client = Client::connect(server.address()).await.unwrap();
-    let neighbour = Client::builder("b").connect(server.address()).await.unwrap();
-    let same = client.peer().unwrap();
-    for _ in 0..100 {
-        for method in ["t.T/Now", "t.T/Before", "t.T/Later"] {
-            let (bad, good, next) = tokio::join!(
-                client.call(method, "x"),
-                client.call("t.T/Echo", "y"),
-                neighbour.call("t.T/Echo", "z")
-            );
-            let error = bad.unwrap_err();
-            assert_eq!(error.status(), Status::HANDLER_PANIC, "{method}");
-            assert!(!error.to_string().contains("it panics"), "{error}");
-            assert_eq!((good.unwrap().payload, next.unwrap().payload), ("y".into(), "z".into()));
-        }
-        // Stopped by its caller, and it panics even then: its place is given back all the same.
-        tokio::select! {
-            _ = client.call("t.T/Dropped", "") => panic!("it never ends"),
-            () = begun.notified() => {}
-        }
-    }
-    assert!(client.peer().unwrap().is_same(&same), "the connection lived through all of it");
-    let places: Vec<_> = (0..50).map(|_| client.call("t.T/Later", "")).collect();
-    for place in places {
-        soon("every place is free", place).await.unwrap();
-    }
 }
 
 #[tokio::test]

@@ -4,15 +4,11 @@
 mod support;
 
 use std::{
-    collections::BTreeSet,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU32, AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use support::{REQUEST, Raw, echo, only_peer, request, soon, until, works};
+use support::{REQUEST, Raw, only_peer, request, soon, until, works};
 use tieline_tokio::{By, CallError, Client, Ran, Server, Status};
 use tokio::{
     runtime::{Builder, Runtime},
@@ -22,70 +18,6 @@ use tokio::{
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_shutdown_under_load_loses_nothing_that_was_accepted() {
-    let ran = Arc::new(Mutex::new(BTreeSet::new()));
-    let log = Arc::clone(&ran);
-    let server = Server::builder("node-2")
-        .method("t.T/Run", move |_cx, body| {
-            let log = Arc::clone(&log);
-            async move {
-                let number = u32::from_be_bytes(body[..4].try_into().unwrap());
-                assert!(log.lock().unwrap().insert(number), "{number} ran twice");
-                if number % 3 == 0 {
-                    tokio::task::yield_now().await;
-                }
-                if number % 7 == 0 {
-                    tokio::time::sleep(5 * MS).await;
-                }
-                Ok(body)
-            }
-        })
-        .listen("127.0.0.1:0")
-        .await
-        .unwrap();
-    let numbers = Arc::new(AtomicU32::new(0));
-    let good = Arc::new(AtomicUsize::new(0));
-    let mut callers = JoinSet::new();
-    for name in ["a", "b"] {
-        let client = Client::builder(name).connect(server.address()).await.unwrap();
-        for _ in 0..32 {
-            let (client, numbers, good, ran) =
-                (client.clone(), Arc::clone(&numbers), Arc::clone(&good), Arc::clone(&ran));
-            callers.spawn(async move {
-                loop {
-                    let number = numbers.fetch_add(1, Ordering::Relaxed);
-                    let mut body = number.to_be_bytes().to_vec();
-                    body.resize(if number % 5 == 0 { 20_000 } else { 40 }, 0);
-                    match client.call("t.T/Run", body.clone()).await {
-                        Ok(answer) => {
-                            assert_eq!(answer.payload, body);
-                            good.fetch_add(1, Ordering::Relaxed);
-                        }
-                        Err(error) => {
-                            assert_eq!(error.ran(), Ran::No, "{number}: {error}");
-                            assert!(!ran.lock().unwrap().contains(&number), "{number} ran: {error}");
-                            return;
-                        }
-                    }
-                }
-            });
-        }
-    }
-    until("there is load", || good.load(Ordering::Relaxed) > 500).await;
-    let begun = Instant::now();
-    soon("the shutdown", server.shutdown(5 * SECOND)).await;
-    assert!(
-        begun.elapsed() < 5 * SECOND,
-        "it ends when the calls have, not after the grace: {:?}",
-        begun.elapsed()
-    );
-    while let Some(caller) = soon("the callers end", callers.join_next()).await {
-        caller.unwrap();
-    }
-    assert_eq!(ran.lock().unwrap().len(), good.load(Ordering::Relaxed), "whatever ran was answered");
-}
 
 /// A server with a method that waits to be released, and one that ends at once.
 async fn waiting() -> (Server, Arc<Notify>, Arc<Notify>) {
@@ -112,57 +44,6 @@ fn open_call(client: &Client) -> tokio::task::JoinHandle<Result<bytes::Bytes, Ca
     tokio::spawn(
         async move { client.call("t.T/Wait", "slow").no_timeout().await.map(|answer| answer.payload) },
     )
-}
-
-#[tokio::test]
-async fn new_calls_during_a_drain_did_not_run() {
-    let (server, begun, release) = waiting().await;
-    let client = Client::connect(server.address()).await.unwrap();
-    let peer = client.peer().unwrap();
-    let there = only_peer(&server).await;
-    let open = open_call(&client);
-    soon("the call runs", begun.notified()).await;
-    let shutdown = tokio::spawn(server.shutdown(10 * SECOND));
-    // The first may cross the DRAIN and be refused there; when the client has read it nothing is sent any more.
-    let mut refused = BTreeSet::new();
-    soon("the drain is known", async {
-        while !refused.contains(&Status::NOT_SENT.0) {
-            match peer.call("t.T/Echo", "x").await {
-                Ok(_) => assert!(refused.is_empty(), "refused once, and then served"),
-                Err(error) => {
-                    assert_eq!(error.ran(), Ran::No, "{error}");
-                    assert!([Status::DRAINING, Status::NOT_SENT].contains(&error.status()), "{error}");
-                    refused.insert(error.status().0);
-                }
-            }
-        }
-    })
-    .await;
-    let from_here = there.call("t.T/Echo", "x").await.unwrap_err();
-    assert_eq!(from_here.ran(), Ran::No, "who drains begins nothing either: {from_here}");
-    release.notify_one();
-    assert_eq!(soon("the open call", open).await.unwrap().unwrap(), "slow");
-    soon("the shutdown", shutdown).await.unwrap();
-    let closed = soon("the end", peer.closed()).await;
-    assert_eq!((closed.by, closed.status), (By::Peer, Status::GOING_AWAY));
-}
-
-#[tokio::test]
-async fn handlers_that_outlive_the_grace_are_interrupted() {
-    let (server, begun, release) = waiting().await;
-    let address = server.address().to_owned();
-    let client = Client::connect(&address).await.unwrap();
-    let open = open_call(&client);
-    soon("the call runs", begun.notified()).await;
-    let begin = Instant::now();
-    soon("the shutdown", server.shutdown(200 * MS)).await;
-    assert!((200 * MS..2 * SECOND).contains(&begin.elapsed()), "{:?}", begin.elapsed());
-    let error = soon("the call ends", open).await.unwrap().unwrap_err();
-    assert_eq!(error.status(), Status::INTERRUPTED, "{error}");
-    assert_ne!(error.ran(), Ran::No);
-    until("the handler is stopped", || Arc::strong_count(&release) == 1).await;
-    // The address is free.
-    drop(echo(&address).await);
 }
 
 #[tokio::test]

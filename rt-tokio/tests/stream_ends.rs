@@ -6,12 +6,11 @@ mod support;
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use support::{Dropped, cable, only_peer, soon};
+use support::{Dropped, cable, soon};
 use tieline_tokio::{CallError, Client, Limits, Ran, Server, Services, Status};
 use tokio::sync::{Notify, mpsc};
 
 const MS: Duration = Duration::from_millis(1);
-const SECOND: Duration = Duration::from_secs(1);
 
 /// What handlers tell the test.
 #[derive(Default)]
@@ -68,35 +67,6 @@ async fn stubborn() -> (Server, Signals) {
 }
 
 #[tokio::test]
-async fn dropping_a_handle_cancels_the_call_at_the_node() {
-    let (server, signals) = stubborn().await;
-    let client = Client::connect(server.address()).await.unwrap();
-
-    let items = client.server_stream("t.S/Down", "").await.unwrap();
-    soon("it runs", signals.begun.notified()).await;
-    drop(items);
-    soon("it is stopped", signals.stopped.notified()).await;
-
-    let mut upload = client.client_stream("t.S/Up", "").await.unwrap();
-    upload.send("x").await.unwrap();
-    soon("it runs", signals.begun.notified()).await;
-    drop(upload);
-    soon("it is stopped", signals.stopped.notified()).await;
-
-    let talk = client.bidi("t.S/Both", "").await.unwrap();
-    soon("it runs", signals.begun.notified()).await;
-    drop(talk);
-    soon("it is stopped", signals.stopped.notified()).await;
-
-    let upload = client.client_stream("t.S/Up", "").await.unwrap();
-    soon("it runs", signals.begun.notified()).await;
-    let finish = tokio::spawn(upload.finish());
-    finish.abort();
-    soon("so does dropping what waits for the answer", signals.stopped.notified()).await;
-    assert_eq!(soon("an echo", client.call("t.S/Unary", "x")).await.unwrap().payload, "x");
-}
-
-#[tokio::test]
 async fn dropping_the_half_that_receives_cancels_the_call_and_ends_the_other() {
     let (server, signals) = stubborn().await;
     let client = Client::connect(server.address()).await.unwrap();
@@ -132,36 +102,6 @@ async fn dropping_the_half_that_sends_before_its_end_cancels_the_call_and_ends_t
     soon("the handler is stopped", signals.stopped.notified()).await;
     let error = soon("the reader hears of it", reader).await.unwrap();
     assert_eq!(error.status(), Status::CANCELLED, "{error}");
-}
-
-#[tokio::test]
-async fn halves_that_did_their_part_cancel_nothing() {
-    let server = Server::builder("node-2")
-        .bidi("t.S/Echo", |_cx, body, mut items, mut sink| async move {
-            while let Some(item) = items.next().await {
-                sink.send(item?).await?;
-            }
-            Ok(body)
-        })
-        .bidi("t.S/Early", |_cx, _body, _items, _sink| async move { Ok("early") })
-        .listen("127.0.0.1:0")
-        .await
-        .unwrap();
-    let client = Client::connect(server.address()).await.unwrap();
-    let (mut sink, mut items) = client.bidi("t.S/Echo", "bye").await.unwrap().split();
-    sink.send("x").await.unwrap();
-    sink.end().unwrap();
-    drop(sink);
-    assert_eq!(soon("the item", items.next()).await.unwrap().unwrap(), "x");
-    assert_eq!(soon("the answer", items.finish()).await.unwrap().payload, "bye");
-
-    // The node answers before the caller has ended.
-    let (mut sink, mut items) = client.bidi("t.S/Early", "").await.unwrap().split();
-    assert!(soon("the end", items.next()).await.is_none());
-    let error = sink.send("late").await.unwrap_err();
-    assert_eq!(error.status(), Status::INTERRUPTED, "{error}");
-    drop(sink);
-    assert_eq!(soon("the answer", items.finish()).await.unwrap().payload, "early");
 }
 
 #[tokio::test]
@@ -267,48 +207,6 @@ async fn a_connection_that_is_lost_ends_its_streams_at_both_ends() {
         let error = soon("both ends of the handler hear of it", told.recv()).await.unwrap();
         assert_eq!(error.status(), Status::INTERRUPTED, "{error}");
     }
-}
-
-#[tokio::test]
-async fn a_drain_lets_open_streams_finish() {
-    let server = Server::builder("node-2")
-        .bidi("t.S/Echo", |_cx, body, mut items, mut sink| async move {
-            while let Some(item) = items.next().await {
-                sink.send(item?).await?;
-            }
-            Ok(body)
-        })
-        .listen("127.0.0.1:0")
-        .await
-        .unwrap();
-    let client = Client::connect(server.address()).await.unwrap();
-    let peer = client.peer().unwrap();
-    let mut talk = peer.bidi("t.S/Echo", "bye").await.unwrap();
-    talk.send("one").await.unwrap();
-    assert_eq!(soon("an echo", talk.next()).await.unwrap().unwrap(), "one");
-    let there = only_peer(&server).await;
-    let shutdown = tokio::spawn(server.shutdown(30 * SECOND));
-    soon("new streams are refused", async {
-        loop {
-            let refused = match peer.bidi("t.S/Echo", "").await {
-                Ok(talk) => talk.finish().await.err(),
-                Err(error) => Some(error),
-            };
-            if let Some(error) = refused {
-                assert_eq!(error.ran(), Ran::No, "{error}");
-                break;
-            }
-        }
-    })
-    .await;
-    for number in 0..1000u32 {
-        let item = Bytes::copy_from_slice(&number.to_be_bytes());
-        talk.send(item.clone()).await.unwrap();
-        assert_eq!(soon("an echo", talk.next()).await.unwrap().unwrap(), item);
-    }
-    assert_eq!(soon("the answer", talk.finish()).await.unwrap().payload, "bye");
-    soon("the shutdown", shutdown).await.unwrap();
-    assert_eq!(there.closed().await.status, Status::GOING_AWAY);
 }
 
 #[tokio::test]

@@ -38,6 +38,8 @@ pub(crate) async fn works<A: Adapter>(client: &Client<A>) {
 pub async fn every_size_comes_back_from_either_end<A: Adapter>() {
     let (server, client) = pair::<A>(echo(), echo(), roomy()).await;
     let peers = [client.peer().unwrap(), only_peer::<A>(&server).await];
+    let names = peers.each_ref().map(|peer| peer.info().unwrap().identifier.clone());
+    assert_eq!(names, ["node-2", "node-1"]);
     let edges = [64, 128, 512, 1024, 4096, 16 << 10, 64 << 10, 256 << 10, 1 << 20];
     let sizes = edges.into_iter().flat_map(|edge| [edge - 1, edge, edge + 1]);
     for size in [0, 1, 2, 10].into_iter().chain(sizes).chain([5 << 20]) {
@@ -93,7 +95,8 @@ pub async fn errors_say_what_and_whether_it_ran<A: Adapter>() {
         })
         .method("s.S/Missing", |_cx, _body| async {
             Err::<Bytes, _>(Error::new(Status::NOT_FOUND, "no such thing").retry_after(90 * SECOND))
-        });
+        })
+        .method("s.S/Back", |cx, body| async move { Ok(cx.peer().call("s.S/Echo", body).await?.payload) });
     let (server, client) = pair::<A>(services, Services::new(), Limits::default()).await;
     let error = client.call("s.S/Fail", "").await.unwrap_err();
     assert_eq!((error.status(), error.code(), error.ran()), (Status(0xC0), 7, Ran::Yes));
@@ -102,10 +105,13 @@ pub async fn errors_say_what_and_whether_it_ran<A: Adapter>() {
     assert_eq!((error.status(), error.retry_after()), (Status::NOT_FOUND, Some(90 * SECOND)));
     let error = client.call("s.S/Nothing", "").await.unwrap_err();
     assert_eq!((error.status(), error.ran()), (Status::NO_SUCH_METHOD, Ran::No));
-    assert!(error.to_string().contains("node-2"), "it says who was asked: {error}");
+    let asked = format!("node-2 ({}): ", server.address());
+    assert!(error.to_string().starts_with(&asked), "it says who was asked: {error}");
     let deaf = only_peer::<A>(&server).await;
     let error = deaf.call("s.S/Echo", "").await.unwrap_err();
     assert_eq!(error.ran(), Ran::No, "a client that serves nothing cannot be called: {error}");
+    let error = client.call("s.S/Back", "").await.unwrap_err();
+    assert_eq!(error.status(), Status::INTERNAL, "and a handler that calls it fails: {error}");
     works::<A>(&client).await;
 }
 

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use tieline::{By, Limits, Ran, Services, Status};
+use tieline::{By, Limits, Peer, Ran, Services, Status};
 
 use crate::{
     Adapter, Client, Server,
     calls::{echo, echoing, works},
     only_peer, pair, task,
     task::Task,
-    wait::{Guard, LONG, MS, SECOND, Shared, pass, soon, turn, until},
+    wait::{Guard, LONG, MS, SECOND, Shared, now, pass, soon, turn, until},
 };
 
 /// What handlers have run, by number.
@@ -117,7 +117,7 @@ pub async fn a_drain_lets_open_streams_finish<A: Adapter>() {
     assert_eq!(soon::<A, _>("an echo", talk.next()).await.unwrap().unwrap(), "one");
     let there = only_peer::<A>(&server).await;
     let shutdown = task::spawn::<A, _>(server.shutdown(LONG));
-    refused::<A>(&peer).await;
+    refused::<A>(&peer, "s.S/Echo").await;
     for number in 0..1000u32 {
         let item = number.to_be_bytes().to_vec();
         talk.send(item.clone()).await.unwrap();
@@ -132,11 +132,11 @@ pub async fn a_drain_lets_open_streams_finish<A: Adapter>() {
 }
 
 /// Calls until the peer is known to drain. None that is refused has run, and once one was none is served.
-pub(crate) async fn refused<A: Adapter>(peer: &tieline::Peer) {
+pub(crate) async fn refused<A: Adapter>(peer: &Peer, method: &str) {
     let mut refused = false;
     soon::<A, _>("the drain is known", async {
         loop {
-            match peer.call("s.S/Echo", "x").await {
+            match peer.call(method, "x").await {
                 Ok(_) => assert!(!refused, "refused once, and then served"),
                 Err(error) => {
                     assert_eq!(error.ran(), Ran::No, "{error}");
@@ -167,13 +167,18 @@ pub async fn a_handler_that_outlives_the_grace_is_interrupted<A: Adapter>() {
         }
     });
     let (server, client) = pair::<A>(services, Services::new(), Limits::default()).await;
+    let address = server.address().to_owned();
     let caller = client.clone();
     let open = task::spawn::<A, _>(async move { caller.call("s.S/Forever", "").no_timeout().await });
     soon::<A, _>("the call runs", begun.one()).await;
+    let begun = now::<A>();
     soon::<A, _>("the shutdown", server.shutdown(200 * MS)).await;
+    assert!(now::<A>().saturating_since(begun) >= 200 * MS, "it has its grace");
     let error = soon::<A, _>("the call ends", open.join()).await.unwrap_err();
     assert_eq!((error.status(), error.ran()), (Status::INTERRUPTED, Ran::Maybe), "{error}");
     soon::<A, _>("the handler is stopped", stopped.one()).await;
+    // The address is free.
+    drop(echoing::<A>(&address).await);
 }
 
 /// Its node stops, others take the address, and each time the client is there again without being asked.
@@ -194,6 +199,7 @@ async fn comes_back<A: Adapter>(server: &mut Server<A>) {
         until::<A>("it tries again and again", || client.attempts() >= attempts + 2).await;
         let error = client.call("s.S/Echo", "x").await.unwrap_err();
         assert_eq!((error.status(), error.ran()), (Status::NO_ENDPOINT, Ran::No), "{error}");
+        assert!(error.to_string().contains("dialling again in"), "{error}");
         assert!(client.peer().is_none() && !client.trouble().is_empty());
         *server = echoing::<A>(&address).await;
         let after = soon::<A, _>("it comes back", client.ready()).await.unwrap();

@@ -24,13 +24,14 @@ pub mod deaf;
 pub mod ends;
 pub mod faults;
 pub mod many;
+pub mod options;
 pub mod process;
 pub mod raw;
 pub mod signals;
 pub mod silence;
 pub mod streams;
 pub mod task;
-
+pub mod trace;
 pub mod wait;
 
 use std::future::Future;
@@ -49,9 +50,13 @@ pub trait Adapter: Send + Sync + 'static {
     const UNIX: bool = false;
 
     /// Whether a task that blocks its thread leaves another one to the others.
-    const PARALLEL: bool = false;
+    #[must_use]
+    fn is_parallel() -> bool {
+        false
+    }
 
-    /// Runs `future` to its end on the runtime, and what it spawns for so long at least.
+    /// Runs `future` to its end on the runtime, and what it spawns for so long at least. Within it, the default value of
+    /// [`Runtime`](Self::Runtime) is this one.
     fn block_on<F: Future>(future: F) -> F::Output;
 }
 
@@ -79,6 +84,8 @@ macro_rules! suite {
             streams: dropping_a_handle_stops_its_handler,
             streams: a_reader_that_stops_holds_the_handler,
             streams: a_handler_that_stops_reading_holds_its_caller,
+            streams: a_handler_that_never_waits_lets_others_have_their_turn,
+            streams: a_credit_of_its_own_lets_more_come_or_less,
             faults: a_handler_that_panics_harms_nobody_else,
             ends: a_shutdown_under_load_loses_nothing_that_was_accepted,
             ends: a_drain_lets_open_streams_finish,
@@ -86,12 +93,12 @@ macro_rules! suite {
             ends: a_client_comes_back_when_its_node_does,
             ends: a_client_that_leaves_says_so,
             silence: idle_connections_live_on,
-
+            trace: the_same_script_gives_the_same_trace,
         }
     };
 }
 
-/// Makes a test of each scenario that needs sockets, threads, processes or signals of the system.
+/// Makes a test of each scenario that needs sockets, threads, processes or signals of the system, which is Linux.
 #[macro_export]
 macro_rules! sockets {
     ($adapter:ty) => {
@@ -99,6 +106,7 @@ macro_rules! sockets {
             silence: a_client_that_falls_silent_is_closed_in_time,
             silence: a_server_that_falls_silent_is_closed_in_time,
             silence: a_peer_that_beats_is_not_closed,
+            silence: callers_that_hang_up_at_once_do_not_end_a_server,
             deaf: a_peer_that_stops_reading_is_closed,
             deaf: a_peer_that_reads_slowly_is_served,
             deaf: a_handler_that_blocks_holds_no_other_connection,
@@ -107,6 +115,7 @@ macro_rules! sockets {
         $crate::tests! { $adapter, over
             many: ten_thousand_connections_at_once,
             many: running_out_of_descriptors_does_not_end_a_server,
+            options: both_ends_have_their_options,
             signals: a_node_that_is_told_to_end_loses_nothing_that_it_accepted,
             signals: a_node_that_is_killed_is_found_again,
             signals: a_process_that_stood_still_judges_nobody_unread,

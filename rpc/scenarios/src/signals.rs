@@ -84,6 +84,8 @@ pub fn a_node_that_is_killed_is_found_again<A: Adapter>(test: &str) {
         assert_eq!((error.status(), error.ran()), (Status::CONNECTION_LOST, Ran::Maybe), "{error}");
         drop(first);
         until::<A>("it tries again", || client.attempts() >= 3).await;
+        let error = client.call("s.S/Echo", "x").await.unwrap_err();
+        assert!(error.to_string().contains("refused"), "{error}");
         let second = Part::start(test, "node", &address);
         second.expect::<A>(&address).await;
         soon::<A, _>("it comes back", client.ready()).await.unwrap();

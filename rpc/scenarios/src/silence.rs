@@ -1,7 +1,8 @@
-//! Peers that fall silent, and peers that are only idle.
+//! Peers that fall silent, peers that are only idle, and peers that are gone before anybody has seen them.
 
-use std::time::Duration;
+use std::{net::TcpStream, time::Duration};
 
+use socket2::SockRef;
 use tieline::{By, Ran, Services, Status};
 
 use crate::{
@@ -10,7 +11,7 @@ use crate::{
     only_peer,
     raw::{HEARTBEAT, HEARTBEAT_ACK, REQUEST, RESPONSE, Raw, frame, listener, request},
     task,
-    wait::{LONG, MS, SECOND, either, soon, until},
+    wait::{LONG, MS, SECOND, either, now, soon, until},
 };
 
 /// A silent peer is closed in [3·I, 3·I + max(I/2, 500 ms)] (protocol §5, "Heartbeat").
@@ -32,12 +33,17 @@ pub async fn idle_connections_live_on<A: Adapter>() {
     for peer in [&here, &there] {
         assert_eq!(peer.info().unwrap().heartbeat_interval, 20 * MS);
     }
+    let begun = now::<A>();
     until::<A>("fifty heartbeats have come and gone", || {
         let (here, there) = (here.stats(), there.stats());
         let least = [here.heartbeats_out, here.heartbeats_in, there.heartbeats_out, there.heartbeats_in];
         here.heartbeats_out + there.heartbeats_out >= 50 && least.into_iter().all(|count| count > 0)
     })
     .await;
+    let intervals = now::<A>().saturating_since(begun).as_millis() / 20;
+    for stats in [here.stats(), there.stats()] {
+        assert!(u128::from(stats.heartbeats_out) <= intervals + 2, "{stats:?} in {intervals} intervals");
+    }
     assert!(here.is_ready() && there.is_ready());
     works::<A>(&client).await;
     assert_eq!(client.attempts(), 1);
@@ -46,8 +52,9 @@ pub async fn idle_connections_live_on<A: Adapter>() {
 /// The server closes it within the window of its own interval, which is over before that of another one begins.
 pub async fn a_client_that_falls_silent_is_closed_in_time<A: Adapter>() {
     let server = server::<A>(echo()).await;
-    let mut silent = Vec::new();
+    let (mut silent, mut since) = (Vec::new(), now::<A>());
     for interval in [OTHER, SHORT] {
+        since = now::<A>();
         let address = server.address().to_owned();
         silent.push(task::thread(move || Raw::check_in(&address, "raw", interval)).join().await);
     }
@@ -59,6 +66,8 @@ pub async fn a_client_that_falls_silent_is_closed_in_time<A: Adapter>() {
     let closed = soon::<A, _>("the first end", first).await.expect("the shorter interval ends first");
     assert_eq!((closed.by, closed.status), (By::Us, Status::HEARTBEAT_LOST), "{closed}");
     assert!(closed.message.contains("no octet was read"), "{closed}");
+    let silence = now::<A>().saturating_since(since);
+    assert!(silence >= 3 * SHORT, "too early: {silence:?}");
     let closed = soon::<A, _>("the second end", other[0].closed()).await;
     assert_eq!((closed.by, closed.status), (By::Us, Status::HEARTBEAT_LOST), "{closed}");
     drop(silent);
@@ -66,9 +75,9 @@ pub async fn a_client_that_falls_silent_is_closed_in_time<A: Adapter>() {
 
 /// So does a client, and what it had called there may have run.
 pub async fn a_server_that_falls_silent_is_closed_in_time<A: Adapter>() {
-    let mut clients = Vec::new();
-    let mut silent = Vec::new();
+    let (mut clients, mut silent, mut since) = (Vec::new(), Vec::new(), now::<A>());
     for interval in [OTHER, SHORT] {
+        since = now::<A>();
         let (listener, address) = listener();
         let raw = task::thread(move || Raw::welcome(&listener, interval));
         clients.push(Client::<A>::builder("a").backoff(LONG).connect(&address).await.unwrap());
@@ -85,6 +94,8 @@ pub async fn a_server_that_falls_silent_is_closed_in_time<A: Adapter>() {
     let closed = soon::<A, _>("the first end", either(short.closed(), other.closed())).await;
     let closed = closed.expect("the shorter interval ends first");
     assert_eq!((closed.by, closed.status), (By::Us, Status::HEARTBEAT_LOST), "{closed}");
+    let silence = now::<A>().saturating_since(since);
+    assert!(silence >= 3 * SHORT, "too early: {silence:?}");
     let error = soon::<A, _>("the call ends", call.join()).await.unwrap_err();
     assert_eq!((error.status(), error.ran()), (Status::CONNECTION_LOST, Ran::Maybe), "{error}");
     assert!(error.to_string().contains("three heartbeat intervals"), "{error}");
@@ -108,4 +119,26 @@ pub async fn a_peer_that_beats_is_not_closed<A: Adapter>() {
         assert_eq!((answer.id, answer.status), (1, 0));
     });
     soon::<A, _>("it lives", raw.join()).await;
+}
+
+/// A hundred that reset their connections, most of them before they are accepted, and as many that hang up in peace.
+pub async fn callers_that_hang_up_at_once_do_not_end_a_server<A: Adapter>() {
+    let server = server::<A>(echo()).await;
+    let neighbour = Client::<A>::builder("b").connect(server.address()).await.unwrap();
+    let address = server.address().to_owned();
+    let callers = task::thread(move || {
+        for caller in 0..200 {
+            let stream = TcpStream::connect(&address).unwrap();
+            if caller % 2 == 0 {
+                SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+            }
+        }
+    });
+    while callers.is_running() {
+        works::<A>(&neighbour).await;
+    }
+    callers.join().await;
+    works::<A>(&Client::<A>::connect(server.address()).await.unwrap()).await;
+    works::<A>(&neighbour).await;
+    assert_eq!(neighbour.attempts(), 1);
 }

@@ -259,6 +259,36 @@ pub async fn dropping_a_handle_stops_its_handler<A: Adapter>() {
     assert_eq!(client.attempts(), 1);
 }
 
+/// Whoever keeps the thread for itself stops the other end, where there is but one.
+pub async fn a_handler_that_never_waits_lets_others_have_their_turn<A: Adapter>() {
+    let services = echo().server_stream("s.S/Busy", |_cx, _body, mut sink| async move {
+        for _ in 0..u64::MAX {
+            sink.send("x").await?;
+        }
+        Ok("")
+    });
+    let (_server, client) = pair::<A>(services, Services::new(), Limits::default()).await;
+    let mut items = client.server_stream("s.S/Busy", "").credit(1 << 24).await.unwrap();
+    let reader = task::spawn::<A, _>(async move { while items.next().await.is_some() {} });
+    for _ in 0..200 {
+        works::<A>(&client).await;
+    }
+    assert!(reader.is_running());
+    soon::<A, _>("it is stopped", reader.stop()).await;
+}
+
+/// More than a window comes without one being taken, or one by one.
+pub async fn a_credit_of_its_own_lets_more_come_or_less<A: Adapter>() {
+    let (server, client) = pair::<A>(services(), Services::new(), Limits::default()).await;
+    let items = client.server_stream("s.S/Count", item(10_000)).credit(10_000 * 260).await.unwrap();
+    let there = only_peer::<A>(&server).await;
+    until::<A>("everything came", || there.stats().items_out == 10_000).await;
+    drop(items);
+    let small = client.server_stream("s.S/Count", item(1000)).credit(0).await.unwrap();
+    let answer = soon::<A, _>("the answer", small.finish()).await.unwrap();
+    assert_eq!(answer.payload, item(1000), "credit of 0 is held to 1");
+}
+
 /// As much as a stream of small items may have on its way, with default limits: what waits at the sender, a window, a
 /// batch at the receiver, and what the lines between them hold.
 const ON_ITS_WAY: u64 = 2 * 256 + 128 + 2 * 300;

@@ -4,12 +4,12 @@ use std::{
     fmt,
     future::{Future, poll_fn},
     pin::pin,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Poll, Waker},
     time::Duration,
 };
 
-use tieline::{Runtime, Time};
+use tieline::{Instant, Runtime, Time};
 
 use crate::Adapter;
 
@@ -22,10 +22,15 @@ pub const LONG: Duration = Duration::from_secs(60);
 
 /// Lets time pass.
 pub async fn pass<A: Adapter>(time: Duration) {
-    let runtime = A::Runtime::default();
-    let at = runtime.clock().now().saturating_add(time);
-    let mut timer = runtime.time();
+    let at = now::<A>().saturating_add(time);
+    let mut timer = A::Runtime::default().time();
     poll_fn(|cx| timer.poll_until(cx, at)).await;
+}
+
+/// Now, by the runtime's clock.
+#[must_use]
+pub fn now<A: Adapter>() -> Instant {
+    A::Runtime::default().clock().now()
 }
 
 /// Waits, but not for ever.
@@ -93,13 +98,8 @@ pub async fn turn() {
     .await;
 }
 
-/// A value that tasks, and threads, can wait for. Clones share it.
-pub struct Shared<T>(Arc<Inner<T>>);
-
-struct Inner<T> {
-    value: Mutex<(T, Vec<Waker>)>,
-    changed: Condvar,
-}
+/// A value that tasks can wait for, and that threads can change as well. Clones share it.
+pub struct Shared<T>(Arc<Mutex<(T, Vec<Waker>)>>);
 
 impl<T> Clone for Shared<T> {
     fn clone(&self) -> Self {
@@ -116,11 +116,11 @@ impl<T: Default> Default for Shared<T> {
 impl<T> Shared<T> {
     /// Holds `value`.
     pub fn new(value: T) -> Self {
-        Self(Arc::new(Inner { value: Mutex::new((value, Vec::new())), changed: Condvar::new() }))
+        Self(Arc::new(Mutex::new((value, Vec::new()))))
     }
 
     fn lock(&self) -> MutexGuard<'_, (T, Vec<Waker>)> {
-        self.0.value.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes the value and tells those who wait.
@@ -129,7 +129,6 @@ impl<T> Shared<T> {
         let result = change(&mut value.0);
         let wakers = std::mem::take(&mut value.1);
         drop(value);
-        self.0.changed.notify_all();
         wakers.into_iter().for_each(Waker::wake);
         result
     }
@@ -152,20 +151,6 @@ impl<T> Shared<T> {
             Poll::Pending
         })
         .await
-    }
-
-    /// The same for a thread, which it blocks.
-    pub fn take_blocking<R>(&self, mut look: impl FnMut(&mut T) -> Option<R>) -> R {
-        let mut value = self.lock();
-        loop {
-            if let Some(found) = look(&mut value.0) {
-                return found;
-            }
-            let (next, late) =
-                self.0.changed.wait_timeout(value, LONG).unwrap_or_else(PoisonError::into_inner);
-            assert!(!late.timed_out(), "a thread of the scenario waits in vain");
-            value = next;
-        }
     }
 }
 
