@@ -5,20 +5,21 @@ use std::{ffi::OsString, time::Duration};
 use thiserror::Error;
 use tieline_core::wire::Escaped;
 
-use crate::name::Name;
+use crate::{name::Name, runtimes::Flavour};
 
 /// What `help` prints.
 pub const USAGE: &str = "\
 tieline-im: an instant-messaging node on Tieline
 
-tieline-im demo [--script] [--messages N]
+tieline-im demo [--script] [--messages N] [--runtimes NAME[,NAME]]
     Starts two nodes, logs alice in at one and bob at two, and sends messages both ways. Then you type.
     With --script, or without a terminal, it sends N more each way (default 1000), checks them and exits.
+    --runtimes says what node one and node two run on, e.g. tokio,mio; default tokio.
 
-tieline-im node --id NAME [--listen HOST:PORT] [--peer NAME=HOST:PORT]... [--stop-at-eof]
+tieline-im node --id NAME [--listen HOST:PORT] [--peer NAME=HOST:PORT]... [--stop-at-eof] [--runtime NAME]
     A node. It prints `listening HOST:PORT` first; --listen is 127.0.0.1:0 by default, and port 0 is one that
     the kernel chooses. Of two nodes one needs the other as a --peer. Ctrl-c stops it; with --stop-at-eof the
-    end of its standard input does, too.
+    end of its standard input does, too. --runtime is tokio (the default), async-std or mio.
 
 tieline-im chat --as NAME --node HOST:PORT [--timeout TIME]
     A user. /to NAME TEXT sends, /who, /where NAME, /quit. TIME is how long a node has for an answer and a
@@ -36,6 +37,8 @@ pub enum Command {
         script: bool,
         /// Messages each way, after the first two.
         messages: u32,
+        /// What node one and node two run on.
+        runtimes: [Flavour; 2],
     },
     /// `node`
     Node {
@@ -47,6 +50,8 @@ pub enum Command {
         peers: Vec<(Name, String)>,
         /// Whether the end of the standard input stops it.
         stop_at_eof: bool,
+        /// What it runs on.
+        runtime: Flavour,
     },
     /// `chat`
     Chat {
@@ -146,7 +151,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
 }
 
 fn demo(mut rest: Rest) -> Result<Command, UsageError> {
-    let (mut script, mut messages) = (false, 1000);
+    let (mut script, mut messages, mut runtimes) = (false, 1000, [Flavour::default(); 2]);
     while let Some((option, inline)) = rest.option() {
         match (&*option, inline) {
             ("--script", None) => script = true,
@@ -157,14 +162,15 @@ fn demo(mut rest: Rest) -> Result<Command, UsageError> {
                     _ => return wrong(format!("--messages {value:?} is not a number up to 100000")),
                 };
             }
+            ("--runtimes", inline) => runtimes = pair(&rest.value("--runtimes", inline)?)?,
             _ => return rest.unknown(&option),
         }
     }
-    Ok(Command::Demo { script, messages })
+    Ok(Command::Demo { script, messages, runtimes })
 }
 
 fn node(mut rest: Rest) -> Result<Command, UsageError> {
-    let (mut id, mut listen, mut stop_at_eof) = (None, None, false);
+    let (mut id, mut listen, mut stop_at_eof, mut runtime) = (None, None, false, Flavour::default());
     let mut peers: Vec<(Name, String)> = Vec::new();
     while let Some((option, inline)) = rest.option() {
         match (&*option, inline) {
@@ -174,6 +180,7 @@ fn node(mut rest: Rest) -> Result<Command, UsageError> {
             }
             ("--peer", inline) => peers.push(peer(&rest.value("--peer", inline)?)?),
             ("--stop-at-eof", None) => stop_at_eof = true,
+            ("--runtime", inline) => runtime = flavour("--runtime", &rest.value("--runtime", inline)?)?,
             _ => return rest.unknown(&option),
         }
     }
@@ -187,7 +194,7 @@ fn node(mut rest: Rest) -> Result<Command, UsageError> {
         }
     }
     let listen = listen.unwrap_or_else(|| "127.0.0.1:0".to_owned());
-    Ok(Command::Node { id, listen, peers, stop_at_eof })
+    Ok(Command::Node { id, listen, peers, stop_at_eof, runtime })
 }
 
 fn chat(mut rest: Rest) -> Result<Command, UsageError> {
@@ -205,6 +212,16 @@ fn chat(mut rest: Rest) -> Result<Command, UsageError> {
         return wrong("chat needs the address of a node: --node HOST:PORT".to_owned());
     };
     Ok(Command::Chat { user, node, timeout })
+}
+
+fn flavour(option: &str, value: &str) -> Result<Flavour, UsageError> {
+    value.parse().or_else(|error| wrong(format!("{option}: {error}")))
+}
+
+/// `NAME,NAME`, or one for both.
+fn pair(value: &str) -> Result<[Flavour; 2], UsageError> {
+    let (one, two) = value.split_once(',').unwrap_or((value, value));
+    Ok([flavour("--runtimes", one)?, flavour("--runtimes", two)?])
 }
 
 fn peer(value: &str) -> Result<(Name, String), UsageError> {
@@ -258,6 +275,7 @@ mod tests {
             listen: "127.0.0.1:0".to_owned(),
             peers: vec![two],
             stop_at_eof: false,
+            runtime: Flavour::Tokio,
         };
         assert_eq!(of("node --id one --listen 127.0.0.1:0 --peer two=127.0.0.1:7002"), Ok(node.clone()));
         assert_eq!(of("node --id=one --peer=two=127.0.0.1:7002"), Ok(node));
@@ -267,8 +285,12 @@ mod tests {
             timeout: Duration::from_millis(500),
         };
         assert_eq!(of("chat --as alice --node localhost:7001 --timeout 500ms"), Ok(chat));
-        assert_eq!(of("demo"), Ok(Command::Demo { script: false, messages: 1000 }));
-        assert_eq!(of("demo --script --messages 5"), Ok(Command::Demo { script: true, messages: 5 }));
+        let demo = |script, messages, one, two| Command::Demo { script, messages, runtimes: [one, two] };
+        let (tokio, other) = (Flavour::Tokio, Flavour::AsyncStd);
+        assert_eq!(of("demo"), Ok(demo(false, 1000, tokio, tokio)));
+        assert_eq!(of("demo --script --messages 5"), Ok(demo(true, 5, tokio, tokio)));
+        assert_eq!(of("demo --runtimes tokio,async-std"), Ok(demo(false, 1000, tokio, other)));
+        assert_eq!(of("demo --runtimes=async-std"), Ok(demo(false, 1000, other, other)));
         assert_eq!(of("node --help"), Ok(Command::Help));
     }
 
@@ -282,6 +304,13 @@ mod tests {
             ("node", "--id NAME"),
             ("node --id", "--id wants a value"),
             ("node --id tw/o=1", r#"the name "tw/o=1" is not 1 to 64"#),
+            (
+                "node --id one --runtime smol",
+                r#"--runtime: there is no runtime "smol": say one of tokio, async-std"#,
+            ),
+            ("demo --runtimes tokio,", r#"--runtimes: there is no runtime "": say one of"#),
+            ("demo --runtimes tokio,tokio,tokio", r#"there is no runtime "tokio,tokio""#),
+            ("demo --runtimes", "--runtimes wants a value"),
             ("node --id one --listen 7001", r#"--listen "7001" is not HOST:PORT"#),
             ("node --id one --listen 127.0.0.1:99999", "is not HOST:PORT"),
             ("node --id one --peer two", "is not NAME=HOST:PORT"),

@@ -1,7 +1,8 @@
 //! An instant-messaging node on Tieline, and what it takes to try it: `demo`, `node` and `chat`.
 //!
 //! It grew from the case that Tieline is for: user A sits on node 1, user B on node 2, and node 1 must hand A's message
-//! to node 2. All of it goes over `tieline-tokio`, in both directions of one connection between each pair.
+//! to node 2. All of it goes over Tieline, in both directions of one connection between each pair; a node runs on whatever
+//! runtime it is told, users and commands on tokio.
 //!
 //! | file | holds |
 //! |---|---|
@@ -9,6 +10,7 @@
 //! | [`wire`] | what the methods of `tieline.im.v1` say to one another |
 //! | [`node`] | a router with a server around it |
 //! | [`user`] | a user's connection to a node |
+//! | [`runtimes`] | what a node can run on |
 //! | [`args`], [`demo`], [`serve`], [`chat`] | the commands |
 //!
 //! What is deliberately not here: accounts and passwords (anybody may take a name that is free), a store for those who
@@ -23,7 +25,9 @@ mod name;
 pub mod node;
 mod print;
 pub mod router;
+pub mod runtimes;
 pub mod serve;
+mod tether;
 mod trouble;
 mod typed;
 pub mod user;

@@ -7,11 +7,11 @@ use std::{
     time::Duration,
 };
 
+use tieline::{Client, Clock, Instant, Peer, Runtime};
 use tieline_core::wire::Escaped;
-use tieline_tokio::{Client, Peer};
-use tokio::{sync::Notify, task::AbortHandle, time};
+use tokio::sync::Notify;
 
-use crate::{name::Name, print, trouble, wire::method};
+use crate::{name::Name, print, tether::Tether, trouble, wire::method};
 
 /// How long a greeting may take.
 const HELLO_PATIENCE: Duration = Duration::from_secs(2);
@@ -19,36 +19,48 @@ const HELLO_PATIENCE: Duration = Duration::from_secs(2);
 const MISSING: Duration = Duration::from_secs(2);
 
 /// Another node.
-struct Entry {
+struct Entry<R: Runtime> {
     /// Keeps a connection up, if this node dials that one.
-    client: Option<Client>,
+    client: Option<Client<R>>,
     /// Connections that may be used; the oldest first.
     peers: Vec<Peer>,
     /// Why there is none, if the client does not know better.
     trouble: String,
     /// Looks after the client.
-    dialling: Option<AbortHandle>,
+    dialling: Option<Tether>,
     /// Since when there has been no connection, if there is none.
-    since: time::Instant,
-}
-
-impl Default for Entry {
-    fn default() -> Self {
-        let since = time::Instant::now();
-        Self { client: None, peers: Vec::new(), trouble: String::new(), dialling: None, since }
-    }
+    since: Instant,
 }
 
 /// All other nodes that are known.
-#[derive(Default)]
-pub(crate) struct Links {
-    entries: Mutex<BTreeMap<Name, Entry>>,
+pub(crate) struct Links<R: Runtime> {
+    runtime: R,
+    clock: Arc<dyn Clock>,
+    entries: Mutex<Entries<R>>,
     changed: Notify,
 }
 
-impl Links {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Name, Entry>> {
+type Entries<R> = BTreeMap<Name, Entry<R>>;
+
+impl<R: Runtime> Links<R> {
+    pub(crate) fn new(runtime: R) -> Self {
+        let clock = runtime.clock();
+        Self { runtime, clock, entries: Mutex::default(), changed: Notify::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Entries<R>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The entry of a node, also of one that was not known until now.
+    fn entry<'a>(&self, entries: &'a mut Entries<R>, node: &Name) -> &'a mut Entry<R> {
+        entries.entry(node.clone()).or_insert_with(|| Entry {
+            client: None,
+            peers: Vec::new(),
+            trouble: String::new(),
+            dialling: None,
+            since: self.clock.now(),
+        })
     }
 
     pub(crate) fn names(&self) -> Vec<Name> {
@@ -58,15 +70,16 @@ impl Links {
     /// A connection to this node, or why there is none. One that has just been lost, or has yet to be made, is waited
     /// for until `patience` after that; one that has been gone for longer is not.
     pub(crate) async fn find(&self, node: &Name, patience: Duration) -> Result<Peer, String> {
-        let since = self.lock().get(node).map_or_else(time::Instant::now, |entry| entry.since);
-        let limit = since + patience;
+        let since = self.lock().get(node).map_or_else(|| self.clock.now(), |entry| entry.since);
+        let limit = since.saturating_add(patience);
         loop {
             let mut changed = pin!(self.changed.notified());
             changed.as_mut().enable();
             if let Some(peer) = self.ready(node) {
                 return Ok(peer);
             }
-            if time::timeout_at(limit, changed).await.is_err() {
+            let left = limit.saturating_since(self.clock.now());
+            if self.runtime.timeout(left, changed).await.is_none() {
                 return Err(format!("node {node} cannot be reached ({})", self.trouble(node)));
             }
         }
@@ -93,14 +106,14 @@ impl Links {
     }
 
     fn set_trouble(&self, node: &Name, why: String) {
-        self.lock().entry(node.clone()).or_default().trouble = why;
+        self.entry(&mut self.lock(), node).trouble = why;
         self.changed.notify_waiters();
     }
 
     /// This connection may be used from now on, until it is over.
     pub(crate) fn up(&self, node: &Name, peer: Peer) {
         let mut entries = self.lock();
-        let entry = entries.entry(node.clone()).or_default();
+        let entry = self.entry(&mut entries, node);
         if !entry.peers.iter().any(|known| known.is_same(&peer)) {
             entry.peers.push(peer);
         }
@@ -113,7 +126,7 @@ impl Links {
         if let Some(entry) = self.lock().get_mut(node) {
             entry.peers.retain(|known| !known.is_same(peer));
             entry.trouble = why;
-            entry.since = time::Instant::now();
+            entry.since = self.clock.now();
         }
         self.changed.notify_waiters();
     }
@@ -123,16 +136,16 @@ impl Links {
         self: &Arc<Self>,
         me: &Name,
         node: Name,
-        client: Client,
+        client: Client<R>,
         up: impl Fn() + Send + 'static,
     ) {
-        self.lock().entry(node.clone()).or_default().client = Some(client.clone());
+        self.entry(&mut self.lock(), &node).client = Some(client.clone());
         let (links, me, to) = (Arc::clone(self), me.clone(), node.clone());
-        let dialling = tokio::spawn(async move {
+        let dialling = Tether::spawn(&self.runtime, async move {
             loop {
-                let ready = match time::timeout(MISSING, client.ready()).await {
-                    Ok(ready) => ready,
-                    Err(_) => {
+                let ready = match links.runtime.timeout(MISSING, client.ready()).await {
+                    Some(ready) => ready,
+                    None => {
                         // Once for each time that it is missing.
                         let trouble = client.trouble();
                         print::note(&format!("{me}: peer {node} cannot be reached: {trouble}"));
@@ -159,12 +172,13 @@ impl Links {
                 }
             }
         });
-        self.lock().entry(to).or_default().dialling = Some(dialling.abort_handle());
+        self.entry(&mut self.lock(), &to).dialling = Some(dialling);
     }
 
     /// Ends the dialling, and the connections that were dialled.
     pub(crate) async fn close(&self) {
-        let clients: Vec<Client> = self.lock().values_mut().filter_map(|entry| entry.client.take()).collect();
+        let clients: Vec<Client<R>> =
+            self.lock().values_mut().filter_map(|entry| entry.client.take()).collect();
         for client in clients {
             client.close().await;
         }
@@ -174,9 +188,7 @@ impl Links {
     pub(crate) fn abandon(&self) {
         for entry in self.lock().values_mut() {
             entry.client = None;
-            if let Some(dialling) = entry.dialling.take() {
-                dialling.abort();
-            }
+            entry.dialling = None;
         }
     }
 }

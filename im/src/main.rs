@@ -46,9 +46,9 @@ async fn run(command: Command) -> Result<bool, Box<dyn Error>> {
     match command {
         Command::Help => tell(USAGE),
         Command::Version => tell(concat!("tieline-im ", env!("CARGO_PKG_VERSION"), "\n")),
-        Command::Demo { script, messages } => Ok(demo::run(script, messages).await?),
-        Command::Node { id, listen, peers, stop_at_eof } => {
-            serve::run(id, &listen, &peers, stop_at_eof).await?;
+        Command::Demo { script, messages, runtimes } => Ok(demo::run(script, messages, runtimes).await?),
+        Command::Node { id, listen, peers, stop_at_eof, runtime } => {
+            serve::run(runtime, id, listen, peers, stop_at_eof).await?;
             Ok(true)
         }
         Command::Chat { user, node, timeout } => Ok(chat::run(user, &node, timeout).await?),

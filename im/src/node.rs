@@ -10,20 +10,17 @@ use std::{
 
 use bytes::Bytes;
 use thiserror::Error;
-use tieline_tokio::{
+use tieline::{
     Client, Clock, ConnectError, Context, Error, Instant, ListenError, Peer, Runtime, Server, Services,
-    Status, Tokio,
+    Status,
 };
-use tokio::{
-    sync::{Notify, oneshot},
-    task::{AbortHandle, JoinSet},
-    time,
-};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::{
     links::Links,
     name::Name,
     router::{Answer, Attempt, Broken, Input, Output, Query, Refusal, Router, SessionId, Ticket},
+    tether::Tether,
     trouble,
     wire::{self, Message, Origin, Report, Roll, Verdict, Welcome, method},
 };
@@ -47,12 +44,14 @@ type Tickets = BTreeMap<Ticket, oneshot::Sender<Result<Answer, Refusal>>>;
 
 /// A node of the cluster: users log in here, other nodes hand messages over.
 ///
-/// It runs until [`stop`](Self::stop) or until it is dropped.
-pub struct Node {
-    shared: Arc<Shared>,
+/// It runs until [`stop`](Self::stop) or until it is dropped, on a runtime of its own choice: nodes on different ones talk
+/// to each other.
+pub struct Node<R: Runtime> {
+    shared: Arc<Shared<R>>,
     address: String,
     limits: String,
-    timer: AbortHandle,
+    /// Wakes the router.
+    _timer: Tether,
 }
 
 /// Why a node does not start.
@@ -67,14 +66,15 @@ pub enum StartError {
     Peer(#[from] ConnectError),
 }
 
-struct Shared {
+struct Shared<R: Runtime> {
+    runtime: R,
     name: Name,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
     /// The router's next deadline may have come nearer.
     timer: Notify,
-    server: Mutex<Option<Server>>,
-    links: Arc<Links>,
+    server: Mutex<Option<Server<R>>>,
+    links: Arc<Links<R>>,
 }
 
 struct State {
@@ -89,12 +89,17 @@ struct State {
     delivered: u64,
 }
 
-impl Node {
+impl<R: Runtime> Node<R> {
     /// Listens on `address` and serves; `peers` are other nodes by name and address, which are dialled.
     ///
     /// # Errors
     /// [`StartError`]: the address cannot be taken, or a name makes no identifier.
-    pub async fn start(name: Name, address: &str, peers: &[(Name, String)]) -> Result<Self, StartError> {
+    pub async fn start(
+        runtime: R,
+        name: Name,
+        address: &str,
+        peers: &[(Name, String)],
+    ) -> Result<Self, StartError> {
         let state = State {
             router: Router::new(name.clone()),
             tickets: BTreeMap::new(),
@@ -105,20 +110,21 @@ impl Node {
         };
         let shared = Arc::new(Shared {
             name: name.clone(),
-            clock: Tokio.clock(),
+            clock: runtime.clock(),
             state: Mutex::new(state),
             timer: Notify::new(),
             server: Mutex::new(None),
-            links: Arc::default(),
+            links: Arc::new(Links::new(runtime.clone())),
+            runtime,
         });
         let identifier = format!("node:{name}");
-        let server = Server::builder(&identifier).services(services(&shared)).listen(address).await?;
+        let server = Server::<R>::builder(&identifier).services(services(&shared)).listen(address).await?;
         let address = server.address().to_owned();
         let limits = server.limits().to_string();
         *shared.server() = Some(server);
         for (peer, at) in peers {
             shared.drive(Input::Node(peer.clone()));
-            let client = Client::builder(&identifier)
+            let client = Client::<R>::builder(&identifier)
                 .services(services(&shared))
                 .heartbeat_interval(HEARTBEAT)
                 .configure(|config| config.ack_timeout(ACK_PATIENCE))
@@ -132,8 +138,8 @@ impl Node {
             shared.links.dial(&name, peer.clone(), client, up);
         }
         let timed = Arc::clone(&shared);
-        let timer = tokio::spawn(async move { timed.keep_time().await }).abort_handle();
-        Ok(Self { shared, address, limits, timer })
+        let timer = Tether::spawn(&shared.runtime, async move { timed.keep_time().await });
+        Ok(Self { shared, address, limits, _timer: timer })
     }
 
     /// The address that it listens on.
@@ -161,23 +167,22 @@ impl Node {
     }
 }
 
-impl Drop for Node {
+impl<R: Runtime> Drop for Node<R> {
     fn drop(&mut self) {
         // The server holds the methods, which hold what holds the server.
         self.shared.server().take();
         self.shared.links.abandon();
-        self.timer.abort();
     }
 }
 
-impl fmt::Debug for Node {
+impl<R: Runtime> fmt::Debug for Node<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Node").field("name", &self.shared.name).field("address", &self.address).finish()
     }
 }
 
 /// The methods of a node, for the connections that it accepts and for those that it dials.
-fn services(shared: &Arc<Shared>) -> Services {
+fn services<R: Runtime>(shared: &Arc<Shared<R>>) -> Services {
     Services::new()
         .method(method::LOGIN, handler(shared, Shared::login))
         .method(method::SEND, handler(shared, Shared::send))
@@ -189,9 +194,13 @@ fn services(shared: &Arc<Shared>) -> Services {
         .method(method::RELAY_WHO, handler(shared, Shared::roll))
 }
 
-fn handler<F, Fut>(shared: &Arc<Shared>, serve: F) -> impl Fn(Context, Bytes) -> Fut + Send + Sync + 'static
+fn handler<R, F, Fut>(
+    shared: &Arc<Shared<R>>,
+    serve: F,
+) -> impl Fn(Context, Bytes) -> Fut + Send + Sync + 'static
 where
-    F: Fn(Arc<Shared>, Context, Bytes) -> Fut + Send + Sync + 'static,
+    R: Runtime,
+    F: Fn(Arc<Shared<R>>, Context, Bytes) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<Vec<u8>, Error>> + Send,
 {
     let shared = Arc::clone(shared);
@@ -211,12 +220,17 @@ fn caller(cx: &Context, prefix: &str) -> Result<(Name, u64), Error> {
     }
 }
 
-impl Shared {
+impl<R: Runtime> Shared<R> {
+    /// Runs a task that ends by itself.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(Box::pin(task));
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn server(&self) -> MutexGuard<'_, Option<Server>> {
+    fn server(&self) -> MutexGuard<'_, Option<Server<R>>> {
         self.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -251,7 +265,7 @@ impl Shared {
             return Err(error);
         }
         let shared = Arc::clone(&self);
-        tokio::spawn(async move {
+        self.spawn(async move {
             peer.closed().await;
             shared.drive(Input::Logout(session));
             shared.lock().sessions.remove(&session);
@@ -306,7 +320,7 @@ impl Shared {
         self.links.up(&node, peer.clone());
         self.drive(Input::Node(node.clone()));
         let links = Arc::clone(&self.links);
-        tokio::spawn(async move {
+        self.spawn(async move {
             let closed = peer.closed().await;
             links.down(&node, &peer, closed.to_string());
         });
@@ -325,16 +339,22 @@ impl Shared {
     }
 
     async fn who(self: Arc<Self>, _cx: Context, _body: Bytes) -> Result<Vec<u8>, Error> {
-        let mut asked = JoinSet::new();
-        for node in self.links.names() {
-            let shared = Arc::clone(&self);
-            asked.spawn(async move {
+        let names = self.links.names();
+        let (sender, mut asked) = mpsc::channel(names.len().max(1));
+        for node in names {
+            let (shared, sender) = (Arc::clone(&self), sender.clone());
+            self.spawn(async move {
                 let roll = shared.roll_of(&node).await;
-                roll.unwrap_or_else(|trouble| Roll { trouble, ..Roll::new(node, std::iter::empty()) })
+                let trouble = |trouble| Roll { trouble, ..Roll::new(node, std::iter::empty()) };
+                // Who asked may have hung up meanwhile.
+                let _ = sender.send(roll.unwrap_or_else(trouble)).await;
             });
         }
-        let mut rolls = asked.join_all().await;
-        rolls.push(self.own_roll());
+        drop(sender);
+        let mut rolls = vec![self.own_roll()];
+        while let Some(roll) = asked.recv().await {
+            rolls.push(roll);
+        }
         rolls.sort_by(|one, other| one.node.cmp(&other.node));
         let mut out = Vec::new();
         for mut roll in rolls {
@@ -427,7 +447,7 @@ impl Shared {
             };
             let left = next.saturating_since(self.clock.now());
             tokio::select! {
-                () = time::sleep(left) => self.turn(Router::handle_timeout),
+                () = self.runtime.sleep(left) => self.turn(Router::handle_timeout),
                 () = self.timer.notified() => {}
             }
         }
@@ -441,19 +461,19 @@ impl Shared {
             Output::Answer(..) => {}
             Output::Deliver(attempt, session, message, deadline) => {
                 let peer = self.lock().sessions.get(&session).cloned();
-                tokio::spawn(async move {
+                self.spawn(async move {
                     let result = shared.hand_over(peer, message, deadline).await;
                     shared.attempted(attempt, result, Duration::ZERO);
                 });
             }
             Output::Relay(attempt, node, message, deadline) => {
-                tokio::spawn(async move {
+                self.spawn(async move {
                     let (result, took) = shared.relay(&node, message, deadline).await;
                     shared.attempted(attempt, result, took);
                 });
             }
             Output::Ask { query, node, user } => {
-                tokio::spawn(async move { shared.inquire(query, node, user).await });
+                self.spawn(async move { shared.inquire(query, node, user).await });
             }
         }
     }

@@ -31,6 +31,8 @@ fn bad_names_and_arguments() {
     assert_one_error(&ended, 2, &["--as", r#""al\nice""#, "choose another"]);
     let ended = Process::run(&["frobnicate"]);
     assert_one_error(&ended, 2, &["frobnicate", "demo, node or chat"]);
+    let ended = Process::run(&["demo", "--runtimes", "tokio,smol"]);
+    assert_one_error(&ended, 2, &["--runtimes", r#"no runtime "smol""#, "tokio", "async-std", "mio"]);
     let ended = Process::run(&["chat", "--as", "alice", "--node", "nonsense"]);
     assert_one_error(&ended, 2, &["--node", "nonsense", "HOST:PORT"]);
 

@@ -35,6 +35,20 @@ fn the_script_checks_a_thousand_messages_each_way() {
 }
 
 #[test]
+fn nodes_on_different_runtimes_talk() {
+    for runtimes in ["tokio,async-std", "async-std,mio", "mio,tokio", "mio"] {
+        let (code, lines) = Process::run(&["demo", "--script", "--messages", "300", "--runtimes", runtimes]);
+        assert_eq!(code, Some(0), "{runtimes}: {lines:#?}");
+        assert_good(&lines, 300);
+        let (one, two) = runtimes.split_once(',').unwrap_or((runtimes, runtimes));
+        for (node, runtime) in [("one", one), ("two", two)] {
+            let said = format!("node {node} listens on {runtime} on 127.0.0.1:");
+            assert!(lines.iter().any(|line| line.starts_with(&said)), "no {said:?} in {lines:#?}");
+        }
+    }
+}
+
+#[test]
 fn without_a_terminal_it_runs_by_itself() {
     let (code, lines) = Process::run(&["demo", "--messages", "50"]);
     assert_eq!(code, Some(0), "{lines:#?}");

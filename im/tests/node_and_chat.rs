@@ -7,9 +7,13 @@ use common::Process;
 
 /// Two nodes that know each other: one dials two.
 fn cluster() -> (Process, Process, String, String) {
-    let (two, at_two) = Process::node("two", &["--listen", "127.0.0.1:0"]);
-    let (mut one, at_one) =
-        Process::node("one", &["--listen", "127.0.0.1:0", "--peer", &format!("two={at_two}")]);
+    cluster_on("tokio")
+}
+
+fn cluster_on(runtime: &str) -> (Process, Process, String, String) {
+    let on = ["--listen", "127.0.0.1:0", "--runtime", runtime];
+    let (two, at_two) = Process::node("two", &on);
+    let (mut one, at_one) = Process::node("one", &[&on[..], &["--peer", &format!("two={at_two}")]].concat());
     one.expect("peer two is connected");
     (one, two, at_one, at_two)
 }
@@ -94,8 +98,8 @@ fn many_messages_arrive_once_and_in_order() {
 
 #[test]
 fn nodes_stop_cleanly() {
-    for name in ["INT", "TERM"] {
-        let (one, two, at_one, _) = cluster();
+    for (name, runtime) in [("INT", "tokio"), ("TERM", "tokio"), ("INT", "async-std"), ("TERM", "mio")] {
+        let (one, two, at_one, _) = cluster_on(runtime);
         let mut alice = Process::chat("alice", &at_one, &[]);
         alice.say("/to alice hi");
         alice.expect("✓ delivered");

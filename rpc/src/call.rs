@@ -5,11 +5,14 @@ use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
-use tieline_core::conn::Answer;
+use tieline_core::{
+    conn::{Answer, Failure},
+    wire::{Ran, Status},
+};
 
 use crate::{
     error::CallError,
@@ -71,6 +74,23 @@ impl<'a> Call<'a> {
 
     options!();
 
+    /// Gives the call up, as dropping it does, and says how it ended.
+    ///
+    /// # Errors
+    /// [`CallError`] with the status `NOT_SENT` if nothing of the call left this process, and `CANCELLED` if the node is told
+    /// to stop: it may have run. Or how the call ended otherwise, if that was faster and was not returned before.
+    pub fn cancel(mut self) -> Result<Answer, CallError> {
+        let stage = std::mem::replace(&mut self.stage, Stage::Over);
+        match (self.link(), stage) {
+            (Some(link), Stage::Waiting(key)) => give_up(link, key),
+            (Some(link), stage) => {
+                let ran = if matches!(stage, Stage::Prepared) { Ran::No } else { Ran::Maybe };
+                Err(CallError { node: link.node(&link.lock()), failure: given_up(ran) })
+            }
+            (None, _) => Err(self.prepared.nowhere()),
+        }
+    }
+
     fn link(&self) -> Option<&Arc<Link>> {
         self.prepared.link()
     }
@@ -128,6 +148,29 @@ impl Drop for Call<'_> {
             state.conn.cancel(state.now, id);
             entered.leave();
         }
+    }
+}
+
+/// Ends a call that somebody waits for by this number, and says how it ended.
+pub(crate) fn give_up(link: &Link, key: u32) -> Result<Answer, CallError> {
+    let mut entered = link.enter();
+    let state = &mut *entered.state;
+    if let Some(outcome) = state.waiters.take(key) {
+        return outcome.map_err(|failure| CallError { node: link.node(state), failure });
+    }
+    let (id, sender) = state.waiters.abandon(key);
+    let ran = id.and_then(|id| state.conn.cancel_and_tell(state.now, id));
+    let failure = given_up(ran.map_or(Ran::Maybe, |(_, ran)| ran));
+    let node = link.node(state);
+    entered.leave();
+    sender.into_iter().for_each(Waker::wake);
+    Err(CallError { node, failure })
+}
+
+fn given_up(ran: Ran) -> Failure {
+    match ran {
+        Ran::No => Failure::local(Status::NOT_SENT, ran, "the caller gave the call up before it left"),
+        _ => Failure::local(Status::CANCELLED, ran, "the caller gave the call up"),
     }
 }
 

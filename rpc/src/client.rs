@@ -26,7 +26,7 @@ use crate::{
     peer::Peer,
     prepare::{Mode, Prepared, Target, not_connected},
     registry::Role,
-    runtime::{Clock, Runtime, within},
+    runtime::{Clock, Runtime},
     services::{Services, methods},
 };
 
@@ -45,6 +45,20 @@ pub struct Client<R: Runtime> {
 impl<R: Runtime> Clone for Client<R> {
     fn clone(&self) -> Self {
         Self { handle: Arc::clone(&self.handle) }
+    }
+}
+
+impl Progress {
+    /// Forgets those that were draining and are over now.
+    fn look(&mut self) {
+        let last = &mut self.last;
+        self.draining.retain(|link| match &link.lock().closed {
+            Some(closed) => {
+                *last = Some(Closed::clone(closed));
+                false
+            }
+            None => true,
+        });
     }
 }
 
@@ -69,10 +83,30 @@ struct Shared<R: Runtime> {
     status: Mutex<Progress>,
 }
 
+/// What a [`Client`] is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ClientState {
+    /// It dials, or waits for the node to check it in.
+    Connecting,
+    /// There is a connection, and calls go to it.
+    Ready,
+    /// It lets some time pass before it dials again; [`Client::trouble`] says why and how much.
+    Backoff,
+    /// It was closed, and dials no more.
+    Closed,
+}
+
 /// How keeping it up goes.
 #[derive(Default)]
 struct Progress {
     closed: bool,
+    /// It waits before it dials again.
+    waits: bool,
+    /// How the last connection that is over ended, or the last check-in that did not come about.
+    last: Option<Closed>,
+    /// Connections whose node drains, and that may not be over yet.
+    draining: Vec<Arc<Link>>,
     /// Why there is no connection, for people.
     why: String,
     attempts: u64,
@@ -195,6 +229,38 @@ impl<R: Runtime> Client<R> {
         if self.shared().current().is_some() { String::new() } else { self.shared().status().why.clone() }
     }
 
+    /// What it is at.
+    #[must_use]
+    pub fn state(&self) -> ClientState {
+        let status = self.shared().status();
+        match self.shared().current() {
+            _ if status.closed => ClientState::Closed,
+            Some(link) if Peer::new(Arc::clone(&link)).is_ready() => ClientState::Ready,
+            // The task that keeps it up has not seen the end yet.
+            Some(_) => ClientState::Backoff,
+            None if status.waits => ClientState::Backoff,
+            None => ClientState::Connecting,
+        }
+    }
+
+    /// The connections whose node drains, and that are not over yet: open calls go on there, new ones go to the
+    /// connection that replaces them.
+    #[must_use]
+    pub fn draining(&self) -> Vec<Peer> {
+        let mut status = self.shared().status();
+        status.look();
+        status.draining.iter().map(|link| Peer::new(Arc::clone(link))).collect()
+    }
+
+    /// How the last connection that is over ended, or the last check-in that did not come about; nothing if there has been
+    /// none, as when nobody could be dialled.
+    #[must_use]
+    pub fn last_close(&self) -> Option<Closed> {
+        let mut status = self.shared().status();
+        status.look();
+        status.last.clone()
+    }
+
     /// Closes the connection in peace, for all clones, and waits until that is done: what was sent before is out, and
     /// the node has closed as well, or has had a second for it. Calls that wait for their answers fail.
     pub async fn close(self) {
@@ -243,9 +309,12 @@ impl<R: Runtime> Shared<R> {
 
     /// Dials and checks in.
     async fn attempt(&self) -> Result<Arc<Link>, ConnectError> {
-        self.status().attempts += 1;
-        let dialled =
-            within(&self.runtime, &*self.clock, DIAL_TIMEOUT, self.runtime.connect(&self.address)).await;
+        {
+            let mut status = self.status();
+            status.attempts += 1;
+            status.waits = false;
+        }
+        let dialled = self.runtime.timeout(DIAL_TIMEOUT, self.runtime.connect(&self.address)).await;
         let io = dialled
             .unwrap_or_else(|| Err(std::io::ErrorKind::TimedOut.into()))
             .map_err(|source| ConnectError::Dial { address: self.address.clone(), source })?;
@@ -286,6 +355,14 @@ impl<R: Runtime> Shared<R> {
                         return self.close();
                     }
                     let ended = Peer::new(Arc::clone(&current)).ended().await;
+                    {
+                        let mut status = self.status();
+                        status.look();
+                        match &ended {
+                            Some(closed) => status.last = Some(closed.clone()),
+                            None => status.draining.push(Arc::clone(&current)),
+                        }
+                    }
                     let interval =
                         Peer::new(current).info().map_or(Duration::ZERO, |peer| peer.heartbeat_interval);
                     let healthy = self.clock.now().saturating_since(since) >= interval * 3;
@@ -310,6 +387,9 @@ impl<R: Runtime> Shared<R> {
                     }
                     Some(Err(error)) => {
                         let closed = error.closed();
+                        if let Some(closed) = closed {
+                            self.status().last = Some(closed.clone());
+                        }
                         (
                             closed.map(|closed| closed.status),
                             closed.and_then(|closed| closed.retry_after),
@@ -322,8 +402,9 @@ impl<R: Runtime> Shared<R> {
                 return;
             }
             let wait = backoff.next(status, retry_after);
+            self.status().waits = true;
             self.publish(None, format!("{why}; dialling again in {wait:.1?}"));
-            if within(&self.runtime, &*self.clock, wait, self.closed()).await.is_some() {
+            if self.runtime.timeout(wait, self.closed()).await.is_some() {
                 return;
             }
         }

@@ -394,7 +394,7 @@ impl<I: Io, T: Time> Driver<I, T> {
     /// Starts the handlers of calls that came. Those that do not have to wait are answered in this very turn.
     fn handle_requests(&mut self) {
         for incoming in self.requests.drain(..) {
-            let call = incoming.call;
+            let (call, method) = (incoming.call, incoming.method);
             match self.services.start(&mut self.spares, &self.link, incoming) {
                 Progress::Done(outcome) => self.answers.push((call, outcome)),
                 Progress::Pending(future) => {
@@ -403,7 +403,7 @@ impl<I: Io, T: Time> Driver<I, T> {
                         self.running.resize_with(call.slot() + 1, || None);
                     }
                     if let Some(place) = self.running.get_mut(call.slot()) {
-                        *place = Some(Arc::clone(&stop));
+                        *place = (!self.services.keeps_running(method)).then(|| Arc::clone(&stop));
                     }
                     let task = Task::new(future, stop, Arc::clone(&self.link), call);
                     (self.spawn)(Box::pin(task));

@@ -17,6 +17,7 @@ use tieline_core::{
 };
 
 use crate::{
+    call::give_up,
     error::CallError,
     inflow::{self, Inflow, Looked},
     open::{Handle, OpenCall},
@@ -75,6 +76,18 @@ impl Items {
             let failure = Failure::local(Status::CANCELLED, Ran::Maybe, "the call has no outcome");
             Err(CallError { node: Arc::clone(&self.call.link.address), failure })
         })
+    }
+
+    /// Gives the call up, as dropping it does, and says how it ended. Items that have come and were not taken are dropped.
+    ///
+    /// # Errors
+    /// As [`Call::cancel`](crate::Call::cancel); the answer is there if it came first.
+    pub fn cancel(mut self) -> Result<Answer, CallError> {
+        if let Some(outcome) = self.outcome.take() {
+            return outcome;
+        }
+        self.call.over = true;
+        give_up(&self.call.link, self.call.key)
     }
 
     #[inline]
@@ -274,6 +287,12 @@ impl ClientStream {
     /// As there.
     pub fn poll_send(&mut self, cx: &Context<'_>, item: &mut Option<Bytes>) -> Poll<Result<(), CallError>> {
         self.0.sink.poll_send(cx, item)
+    }
+
+    /// The half that sends, and the half on which the answer comes, for one task each. The node may answer before this
+    /// end has ended its items: [`Items::next`] returns nothing then, and [`Items::finish`] has the answer.
+    pub fn split(self) -> (ItemSink, Items) {
+        self.0.split()
     }
 
     /// Ends the items and waits for the answer.

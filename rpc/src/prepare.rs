@@ -103,6 +103,14 @@ impl<'a> Prepared<'a> {
         }
     }
 
+    /// Why it goes nowhere; of a call that goes somewhere, that it was given up.
+    pub(crate) fn nowhere(&self) -> CallError {
+        match &self.target {
+            Target::Nowhere(error) => error.clone(),
+            _ => not_connected("", "the call was given up"),
+        }
+    }
+
     /// Puts the call into the core, or waits for room there.
     #[inline]
     pub(crate) fn poll_begin(&mut self, cx: &Context<'_>) -> Poll<Result<Begun, CallError>> {

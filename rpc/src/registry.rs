@@ -12,7 +12,7 @@ use std::{
 };
 
 use tieline_core::{
-    conn::{CheckingIn, PeerInfo},
+    conn::{CheckingIn, PeerInfo, Stats},
     wire::Status,
 };
 
@@ -116,6 +116,8 @@ struct Links {
     /// The server shuts down: with this grace.
     closing: Option<Duration>,
     watchers: Vec<Waker>,
+    /// What those did that are gone.
+    past: Stats,
 }
 
 struct Entry {
@@ -163,6 +165,7 @@ impl Registry {
             accepting: true,
             closing: None,
             watchers: Vec::new(),
+            past: Stats::default(),
         };
         Arc::new(Self { links: Mutex::new(links), verifier, sleep, duplicates: AtomicU64::new(0) })
     }
@@ -240,6 +243,9 @@ impl Registry {
         let mut links = self.lock();
         links.forget(number);
         let gone = links.open.remove(&number);
+        if let Some(Entry { link, .. }) = &gone {
+            links.past += link.lock().conn.stats();
+        }
         let watchers = links.ended();
         drop(links);
         drop(gone);
@@ -251,6 +257,17 @@ impl Registry {
         let links = self.lock();
         let ready = links.open.values().filter(|entry| entry.who.is_some());
         ready.map(|entry| Peer::new(Arc::clone(&entry.link))).collect()
+    }
+
+    /// How many are checked in, and what all did that ever were there.
+    pub(crate) fn totals(&self) -> (usize, Stats) {
+        let links = self.lock();
+        let (mut ready, mut total) = (0, links.past);
+        for entry in links.open.values() {
+            ready += usize::from(entry.who.is_some());
+            total += entry.link.lock().conn.stats();
+        }
+        (ready, total)
     }
 
     /// Check-ins under an identifier that another process uses as well, where nobody verifies them.

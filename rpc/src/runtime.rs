@@ -101,6 +101,31 @@ pub trait Runtime: Clone + Default + Send + Sync + 'static {
     /// Listens on `address`.
     fn listen(&self, address: &str) -> impl Future<Output = io::Result<Self::Listener>> + Send;
 
+    /// Waits for `duration`, counted from this call.
+    fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send {
+        let (clock, mut time) = (self.clock(), self.time());
+        let at = clock.now().saturating_add(duration);
+        std::future::poll_fn(move |cx| time.poll_until(cx, at))
+    }
+
+    /// Runs `future`, but not longer than `limit`, counted from this call; `None`: the time was over first.
+    fn timeout<F: Future + Send>(
+        &self,
+        limit: Duration,
+        future: F,
+    ) -> impl Future<Output = Option<F::Output>> + Send {
+        let (clock, mut time) = (self.clock(), self.time());
+        let at = clock.now().saturating_add(limit);
+        async move {
+            let mut future = std::pin::pin!(future);
+            std::future::poll_fn(move |cx| match future.as_mut().poll(cx) {
+                Poll::Ready(output) => Poll::Ready(Some(output)),
+                Poll::Pending => time.poll_until(cx, at).map(|()| None),
+            })
+            .await
+        }
+    }
+
     /// A number that differs from process to process and from call to call.
     fn seed(&self) -> u64 {
         use std::hash::{BuildHasher, Hasher};
@@ -113,28 +138,4 @@ pub trait Runtime: Clone + Default + Send + Sync + 'static {
     fn instance(&self) -> u64 {
         instance()
     }
-}
-
-/// Waits for `duration`.
-pub(crate) async fn sleep<R: Runtime>(runtime: &R, clock: &dyn Clock, duration: Duration) {
-    let mut time = runtime.time();
-    let at = clock.now().saturating_add(duration);
-    std::future::poll_fn(move |cx| time.poll_until(cx, at)).await;
-}
-
-/// Runs `future`, but not longer than `limit`.
-pub(crate) async fn within<R: Runtime, F: Future>(
-    runtime: &R,
-    clock: &dyn Clock,
-    limit: Duration,
-    future: F,
-) -> Option<F::Output> {
-    let mut future = std::pin::pin!(future);
-    let mut time = runtime.time();
-    let at = clock.now().saturating_add(limit);
-    std::future::poll_fn(move |cx| match future.as_mut().poll(cx) {
-        Poll::Ready(output) => Poll::Ready(Some(output)),
-        Poll::Pending => time.poll_until(cx, at).map(|()| None),
-    })
-    .await
 }

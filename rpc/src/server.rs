@@ -14,9 +14,10 @@ pub use crate::registry::Decision;
 use crate::{
     driver,
     error::ListenError,
+    meter::Meter,
     peer::Peer,
     registry::{Registry, Role, Sleep, Verifier},
-    runtime::{Clock, Listener, Runtime, sleep, within},
+    runtime::{Clock, Listener, Runtime},
     services::{Services, methods},
     transport::{ACCEPT_PAUSES, is_of_one_connection},
 };
@@ -27,7 +28,6 @@ use crate::{
 /// down lets the open calls finish first.
 pub struct Server<R: Runtime> {
     runtime: R,
-    clock: Arc<dyn Clock>,
     registry: Arc<Registry>,
     address: String,
     config: Arc<Config>,
@@ -72,6 +72,12 @@ impl<R: Runtime> Server<R> {
         self.registry.duplicates()
     }
 
+    /// Counts what its connections do; see [`Meter`].
+    #[must_use]
+    pub fn meter(&self) -> Meter {
+        Meter::new(Arc::clone(&self.registry))
+    }
+
     /// Stops accepting, tells every peer that this node goes away, lets the open calls finish for as long as `grace`,
     /// and returns when the last answer is out, the last connection is closed and the address is free.
     pub async fn shutdown(self, grace: Duration) {
@@ -80,7 +86,7 @@ impl<R: Runtime> Server<R> {
         // After the grace a connection has a second to write and a second to linger; that bound is the core's. This
         // one is for a runtime that has lost its tasks.
         let limit = grace.saturating_add(Duration::from_secs(10));
-        let _ = within(&self.runtime, &*self.clock, limit, self.registry.over()).await;
+        let _ = self.runtime.timeout(limit, self.registry.over()).await;
     }
 }
 
@@ -168,17 +174,16 @@ impl<R: Runtime> ServerBuilder<R> {
         let config = self.services.describe(self.config).build()?;
         let clock = self.runtime.clock();
         let sleep: Sleep = {
-            let (runtime, clock) = (self.runtime.clone(), Arc::clone(&clock));
+            let runtime = self.runtime.clone();
             Box::new(move |time| {
-                let (runtime, clock) = (runtime.clone(), Arc::clone(&clock));
-                Box::pin(async move { sleep(&runtime, &*clock, time).await })
+                let runtime = runtime.clone();
+                Box::pin(async move { runtime.sleep(time).await })
             })
         };
         let registry = Registry::new(self.verifier, sleep);
         let stop = Arc::new(StopAccepting::default());
         let server = Server {
             runtime: self.runtime.clone(),
-            clock: Arc::clone(&clock),
             registry: Arc::clone(&registry),
             address: listener.local_address(),
             config: Arc::clone(&config),
@@ -287,7 +292,7 @@ impl<R: Runtime> Acceptor<R> {
                 Some(Err(error)) if is_of_one_connection(&error) => {}
                 Some(Err(_)) => {
                     // The process lacks something, descriptors most likely; those who wait stay in the backlog.
-                    let _ = within(&self.runtime, &*self.clock, pause, self.stop.stopped()).await;
+                    let _ = self.runtime.timeout(pause, self.stop.stopped()).await;
                     pause = (pause * 2).min(longest);
                 }
             }

@@ -51,6 +51,8 @@ struct Method {
     name: String,
     kind: Kind,
     compress: bool,
+    /// The handler goes on when nobody waits for it any more.
+    keeps_running: bool,
     handler: Box<dyn Handler>,
 }
 
@@ -73,7 +75,13 @@ impl Services {
         B: Into<Bytes> + 'static,
     {
         let handler = Box::new(AsyncFn::new(function));
-        self.methods.push(Method { name: name.to_owned(), kind, compress: false, handler });
+        self.methods.push(Method {
+            name: name.to_owned(),
+            kind,
+            compress: false,
+            keeps_running: false,
+            handler,
+        });
         self
     }
 
@@ -186,6 +194,27 @@ impl Services {
         self
     }
 
+    /// Lets the handler of the method that was added last run to its end, also when its caller has given the call up, the
+    /// time for it is over, or the connection has ended: for what must not stop half-way. Its caller has its answer in time
+    /// all the same, and until the handler has really stopped it holds one of the places of `max_concurrent` of
+    /// [`Limits`](crate::Limits). Off by default: a handler is dropped where it waits.
+    ///
+    /// ```
+    /// use tieline::Services;
+    ///
+    /// let services = Services::new()
+    ///     .method("demo.Account/Move", |_cx, _body| async move { Ok("moved") })
+    ///     .keep_running();
+    /// # assert_eq!(services.names().count(), 1);
+    /// ```
+    #[must_use]
+    pub fn keep_running(mut self) -> Self {
+        if let Some(last) = self.methods.last_mut() {
+            last.keeps_running = true;
+        }
+        self
+    }
+
     /// Adds all methods of `other`.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
@@ -202,6 +231,11 @@ impl Services {
         self.methods.iter().fold(config, |config, method| {
             config.method(MethodSpec::new(&method.name, method.kind).compress(method.compress))
         })
+    }
+
+    /// Whether handlers of the method with this index go on when nobody waits for them any more.
+    pub(crate) fn keeps_running(&self, method: u32) -> bool {
+        self.methods.get(method as usize).is_some_and(|method| method.keeps_running)
     }
 
     /// Starts the handler of a call that came on `link`. `spares` belong to the connection and are kept from call to
@@ -277,6 +311,13 @@ macro_rules! methods {
         #[must_use]
         pub fn compress(mut self) -> Self {
             self.services = self.services.compress();
+            self
+        }
+
+        /// Lets the handler of the method that was added last run to its end; see [`Services::keep_running`].
+        #[must_use]
+        pub fn keep_running(mut self) -> Self {
+            self.services = self.services.keep_running();
             self
         }
     };

@@ -88,6 +88,15 @@ impl Waiters {
         outcome
     }
 
+    /// Takes the outcome, if it is there.
+    pub(crate) fn take(&mut self, key: u32) -> Option<Result<Answer, Failure>> {
+        let outcome = self.slots.get_mut(key as usize)?.outcome.take();
+        if outcome.is_some() {
+            self.remove(key);
+        }
+        outcome
+    }
+
     /// The items that were not taken, if the outcome is there.
     pub(crate) fn rest(&mut self, key: u32) -> Rest {
         let waiter = self.slots.get_mut(key as usize).filter(|waiter| waiter.outcome.is_some());

@@ -249,26 +249,28 @@ impl Machine {
         self.our_drain.is_none() || head.parent.is_some_and(|parent| self.served.find(parent).is_some())
     }
 
-    /// Gives a call up; whether the application's value is still there to be handed back.
-    pub(crate) fn cancel(&mut self, id: CallId) -> bool {
-        let Some(call) = self.calls.find(id) else { return false };
-        if call.owner == Owner::Gone {
-            return false;
-        }
+    /// Gives a call up. If the application's value is still there to be handed back: whether the call may have run, which
+    /// it has not if it could be withdrawn.
+    pub(crate) fn cancel(&mut self, id: CallId) -> Option<Ran> {
+        let call = self.calls.find(id).filter(|call| call.owner != Owner::Gone)?;
         // If the outcome waits to be fetched, its entry is passed over later: the owner is gone.
         call.owner = Owner::Gone;
         call.failure = None;
         let (wire, wire_id) = (call.wire, call.id);
         self.call_timers.remove(id.slot);
+        let mut ran = Ran::Maybe;
         match wire {
-            Wire::Queued => call_off(self, id.slot),
-            Wire::Sent if self.unstage(id.slot, wire_id) => {}
+            Wire::Queued => {
+                call_off(self, id.slot);
+                ran = Ran::No;
+            }
+            Wire::Sent if self.unstage(id.slot, wire_id) => ran = Ran::No,
             Wire::Sent => self.give_up(id.slot),
             Wire::Sending => self.abandon_call(id.slot),
             Wire::Off => {}
         }
         self.calls.release(id.slot);
-        true
+        Some(ran)
     }
 
     /// Nobody waits for a call that is on the wire: cancels it at the peer, and sends nothing more of it.

@@ -5,7 +5,7 @@ use core::{fmt, time::Duration};
 
 use thiserror::Error;
 
-use super::memory::Shared;
+use super::{memory::Shared, output::HAS_SNAPPY};
 
 use crate::{
     time::nanos,
@@ -221,6 +221,7 @@ pub struct Config {
     pub(crate) ack_timeout: Duration,
     pub(crate) verify: bool,
     pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) snappy: bool,
     pub(crate) compress: bool,
     pub(crate) compress_from: usize,
     pub(crate) limits: Limits,
@@ -246,6 +247,7 @@ impl Config {
                 ack_timeout: Duration::from_secs(15),
                 verify: false,
                 idle_timeout: None,
+                snappy: HAS_SNAPPY,
                 compress: false,
                 compress_from: 1024,
                 limits: Limits::default(),
@@ -357,6 +359,14 @@ impl ConfigBuilder {
     #[must_use]
     pub const fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.config.idle_timeout = Some(timeout);
+        self
+    }
+
+    /// Whether Snappy is offered at check-in, or granted (protocol §4, `features`). On by default, and never where this
+    /// build does not have it. Off, nothing is compressed in either direction, whatever else says so.
+    #[must_use]
+    pub const fn snappy(mut self, snappy: bool) -> Self {
+        self.config.snappy = snappy && HAS_SNAPPY;
         self
     }
 

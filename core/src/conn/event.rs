@@ -245,6 +245,13 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// What the responder says to its result, in words; mostly nothing. It comes from the peer: escape it before you log
+    /// it.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        Response::parse(self.envelope.as_deref().unwrap_or_default()).unwrap_or_default().message
+    }
+
     /// The metadata, in the order of the responder.
     pub fn metadata(&self) -> impl Iterator<Item = Metadata<'_>> {
         Response::parse(self.envelope.as_deref().unwrap_or_default()).unwrap_or_default().metadata.iter()
@@ -673,4 +680,42 @@ pub struct Stats {
     pub items_in: u64,
     /// Octets that compression saved, of what this side sent.
     pub octets_saved: u64,
+}
+
+/// Sums up connections, field by field.
+impl core::ops::AddAssign for Stats {
+    fn add_assign(&mut self, other: Self) {
+        let Self {
+            octets_in,
+            octets_out,
+            frames_in,
+            frames_out,
+            calls_out,
+            calls_in,
+            refused,
+            late_frames,
+            dropped_one_ways,
+            heartbeats_out,
+            heartbeats_in,
+            signature_mismatches,
+            items_out,
+            items_in,
+            octets_saved,
+        } = other;
+        self.octets_in += octets_in;
+        self.octets_out += octets_out;
+        self.frames_in += frames_in;
+        self.frames_out += frames_out;
+        self.calls_out += calls_out;
+        self.calls_in += calls_in;
+        self.refused += refused;
+        self.late_frames += late_frames;
+        self.dropped_one_ways += dropped_one_ways;
+        self.heartbeats_out += heartbeats_out;
+        self.heartbeats_in += heartbeats_in;
+        self.signature_mismatches += signature_mismatches;
+        self.items_out += items_out;
+        self.items_in += items_in;
+        self.octets_saved += octets_saved;
+    }
 }

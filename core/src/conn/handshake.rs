@@ -15,7 +15,7 @@ use super::{
     event::{CheckingIn, PeerInfo},
     input::Flow,
     machine::{Machine, Phase, Step},
-    output::{HAS_SNAPPY, SNAPPY},
+    output::SNAPPY,
 };
 use crate::{
     time::{MILLISECOND, SECOND, nanos},
@@ -98,7 +98,7 @@ impl Machine {
                     max_concurrent: said.max_concurrent,
                     max_streams: said.max_streams.min(said.max_concurrent),
                     stream_window: in_range(said.stream_window, WINDOW),
-                    snappy: HAS_SNAPPY && has(&said.features, SNAPPY),
+                    snappy: self.config.snappy && has(&said.features, SNAPPY),
                     labels: labels(&said.labels),
                 };
                 (info, bytes::Bytes::copy_from_slice(said.credential))
@@ -187,7 +187,7 @@ impl Machine {
             max_concurrent: said.max_concurrent,
             max_streams: said.max_streams.min(said.max_concurrent),
             stream_window: in_range(said.stream_window, WINDOW),
-            snappy: HAS_SNAPPY && has(&said.features, SNAPPY),
+            snappy: self.config.snappy && has(&said.features, SNAPPY),
             labels: labels(&said.labels),
         });
         self.inbox.skip(frame);

@@ -315,8 +315,15 @@ impl<U> Connection<U> {
     /// Gives a call up and returns its value: withdrawn if nothing of it left, cancelled at the peer otherwise. `None`
     /// if its outcome was delivered before.
     pub fn cancel(&mut self, now: Instant, id: CallId) -> Option<U> {
+        self.cancel_and_tell(now, id).map(|(user, _)| user)
+    }
+
+    /// What [`cancel`](Self::cancel) does, and whether the call may have run: `No` if it was withdrawn, `Maybe` if
+    /// something of it had left (protocol §9, R-CAN-05).
+    pub fn cancel_and_tell(&mut self, now: Instant, id: CallId) -> Option<(U, Ran)> {
         self.awake().tick(now);
-        let user = if self.awake().cancel(id) { self.take_user(id.slot) } else { None };
+        let ran = self.awake().cancel(id);
+        let user = ran.and_then(|ran| Some((self.take_user(id.slot)?, ran)));
         self.awake().settle();
         user
     }

@@ -126,7 +126,7 @@ impl Machine {
         // A number that nobody knows, so that servers keep ignoring those (protocol §4, `features`).
         let unknown = 1001 + u32::try_from(self.random() % 60_000).unwrap_or(0);
         let features = [SNAPPY, unknown];
-        let offered = if HAS_SNAPPY { &features[..] } else { &features[1..] };
+        let offered = if self.config.snappy { &features[..] } else { &features[1..] };
         let config = alloc::sync::Arc::clone(&self.config);
         let labels: alloc::vec::Vec<Label<'_>> =
             config.labels.iter().map(|(key, value)| Label { key, value }).collect();

@@ -15,6 +15,8 @@ use tokio::{
 
 use tieline_core::wire::Escaped;
 
+use crate::runtimes::Flavour;
+
 /// How long a node has to listen, and to stop.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -45,10 +47,15 @@ pub(super) struct NodeProcess {
 
 impl NodeProcess {
     /// Starts a node and waits until it listens.
-    pub(super) async fn start(name: &'static str, peers: &[&Self]) -> Result<Self, ClusterError> {
+    pub(super) async fn start(
+        name: &'static str,
+        runtime: Flavour,
+        peers: &[&Self],
+    ) -> Result<Self, ClusterError> {
         let program = env::current_exe().map_err(|error| ClusterError::Start(name, error))?;
         let mut command = Command::new(program);
         command.args(["node", "--id", name, "--listen", "127.0.0.1:0", "--stop-at-eof"]);
+        command.arg("--runtime").arg(runtime.to_string());
         for peer in peers {
             command.arg("--peer").arg(format!("{}={}", peer.name, peer.address));
         }

@@ -18,6 +18,7 @@ use crate::{
     chat,
     name::Name,
     print::{self, note, say, shown},
+    runtimes::Flavour,
     typed::{HELP, Typed, lines},
     user::{Event, JoinError, User},
 };
@@ -94,18 +95,26 @@ impl Actor {
     }
 }
 
-/// Runs the demo. With `script`, or without a terminal, by itself, with so many `messages` each way after the first two.
+/// Runs the demo, node one and node two on these runtimes. With `script`, or without a terminal, by itself, with so many `messages` each way after the first two.
 /// Whether every message arrived once and in order.
 ///
 /// # Errors
 /// [`DemoError`]: it did not get that far.
-pub async fn run(script: bool, messages: u32) -> Result<bool, DemoError> {
+pub async fn run(script: bool, messages: u32, runtimes: [Flavour; 2]) -> Result<bool, DemoError> {
     let interactive = !script && io::stdin().is_terminal() && io::stdout().is_terminal();
     say(PICTURE);
-    let two = NodeProcess::start("two", &[]).await?;
-    say(&format!("node two listens on {} (process {})", two.address, two.id));
-    let one = NodeProcess::start("one", &[&two]).await?;
-    say(&format!("node one listens on {} (process {}) and dials node two", one.address, one.id));
+    let [of_one, of_two] = runtimes;
+    // What runs on tokio, as nodes usually do, need not be told from anything.
+    let on = |flavour| if runtimes == [Flavour::Tokio; 2] { String::new() } else { format!(" on {flavour}") };
+    let two = NodeProcess::start("two", of_two, &[]).await?;
+    say(&format!("node two listens{} on {} (process {})", on(of_two), two.address, two.id));
+    let one = NodeProcess::start("one", of_one, &[&two]).await?;
+    say(&format!(
+        "node one listens{} on {} (process {}) and dials node two",
+        on(of_one),
+        one.address,
+        one.id
+    ));
     let done = tokio::select! {
         done = play(&one, &two, interactive, messages) => done,
         _ = tokio::signal::ctrl_c() => {
