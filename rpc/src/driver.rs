@@ -24,7 +24,7 @@ use tieline_core::{
 
 use crate::{
     handler::{Outcome, Progress},
-    link::{Link, State},
+    link::{Far, Link, State},
     registry::Role,
     runtime::{BoxFuture, Io, Time},
     services::{Services, Spares},
@@ -537,6 +537,10 @@ fn dead_after(interval: Duration) -> Duration {
 
 /// What went wrong with the transport, for people.
 fn name(error: &io::Error) -> &'static str {
+    #[cfg(feature = "tls")]
+    if let Some(error) = error.get_ref().and_then(|error| error.downcast_ref::<crate::tls::TlsError>()) {
+        return error.brief();
+    }
     match error.kind() {
         io::ErrorKind::ConnectionReset => "the peer reset the connection",
         io::ErrorKind::BrokenPipe => "the peer has closed the connection",
@@ -549,15 +553,15 @@ fn name(error: &io::Error) -> &'static str {
 }
 
 /// A connection that is driven in the background.
-pub(crate) fn start<R: crate::runtime::Runtime>(
+pub(crate) fn start<R: crate::runtime::Runtime, I: Io>(
     runtime: &R,
-    io: R::Io,
+    io: I,
     conn: Connection<u32>,
-    address: &str,
+    far: Far<'_>,
     services: Arc<Services>,
     mut role: Role,
 ) -> Arc<Link> {
-    let link = Link::new(conn, runtime.clock(), address);
+    let link = Link::new(conn, runtime.clock(), far);
     role.opened(&link);
     let spawn: Spawn = {
         let runtime = runtime.clone();

@@ -13,16 +13,12 @@ use std::{
     time::Duration,
 };
 
-use tieline_core::{
-    Instant,
-    conn::{CheckingIn, PeerInfo},
-    wire::Status,
-};
+use tieline_core::{Instant, conn::PeerInfo, wire::Status};
 
 use crate::{
     driver::Spawn,
     link::{Link, State, watch},
-    registry::{Decision, Registry},
+    registry::{CheckingIn, Decision, Registry},
     runtime::BoxFuture,
 };
 

@@ -38,6 +38,8 @@ mod served;
 mod server;
 mod services;
 mod tasks;
+#[cfg(feature = "tls")]
+mod tls;
 #[cfg(unix)]
 pub mod unix;
 mod waiters;
@@ -52,10 +54,14 @@ pub use open::Open;
 pub use peer::Peer;
 pub use runtime::{BoxFuture, Clock, Io, Listener, Runtime, Time};
 pub use served::{ServedItems, ServedSink};
-pub use server::{Decision, Server, ServerBuilder};
+pub use server::{CheckingIn, Decision, Server, ServerBuilder};
 pub use services::Services;
 pub use tieline_core::{
     Instant,
-    conn::{Answer, By, CheckingIn, Closed, ConfigBuilder, ConfigError, Limits, Outbox, PeerInfo, Stats},
+    conn::{Answer, By, Closed, ConfigBuilder, ConfigError, Limits, Outbox, PeerInfo, Stats},
     wire::{Class, Metadata, Ran, Retry, Status},
+};
+#[cfg(feature = "tls")]
+pub use tls::{
+    Authorities, Certificate, ClientTls, Identity, ServerTls, TlsConfigError, TlsError, by_certificate,
 };

@@ -11,8 +11,9 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use tieline_core::{
-    conn::{CheckingIn, PeerInfo},
+    conn::{self, PeerInfo},
     wire::Status,
 };
 
@@ -26,6 +27,29 @@ use crate::{
 
 /// Connections that are not checked in, at most; a new one beyond that closes the oldest (protocol §4).
 const MAX_UNCHECKED: usize = 1024;
+
+/// A check-in that waits for a decision.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct CheckingIn {
+    /// What the client said of itself.
+    pub peer: Arc<PeerInfo>,
+    /// What it showed as its credential; opaque to the protocol.
+    pub credential: Bytes,
+    /// Where it comes from, for people to read.
+    pub address: Arc<str>,
+    #[cfg(feature = "tls")]
+    pub(crate) certificate: Option<crate::tls::Certificate>,
+}
+
+#[cfg(feature = "tls")]
+impl CheckingIn {
+    /// The certificate that it has shown, if the server required one.
+    #[must_use]
+    pub const fn certificate(&self) -> Option<&crate::tls::Certificate> {
+        self.certificate.as_ref()
+    }
+}
 
 /// A server's answer to a check-in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +92,14 @@ impl Role {
         }
     }
 
-    pub(crate) fn verify(&self, link: &Arc<Link>, spawn: &Spawn, check_in: CheckingIn) {
+    pub(crate) fn verify(&self, link: &Arc<Link>, spawn: &Spawn, check_in: conn::CheckingIn) {
+        let check_in = CheckingIn {
+            peer: check_in.peer,
+            credential: check_in.credential,
+            address: Arc::clone(&link.address),
+            #[cfg(feature = "tls")]
+            certificate: link.certificate().cloned(),
+        };
         if let Self::Server(member) = self {
             identity::verify(&member.registry, link, spawn, check_in);
         }

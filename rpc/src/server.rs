@@ -9,12 +9,15 @@ use std::{
     time::Duration,
 };
 
-use tieline_core::conn::{CheckingIn, Config, ConfigBuilder, ConfigError, Connection, Limits, Side};
+use tieline_core::conn::{Config, ConfigBuilder, ConfigError, Connection, Limits, Side};
 
-pub use crate::registry::Decision;
+pub use crate::registry::{CheckingIn, Decision};
+#[cfg(feature = "tls")]
+use crate::tls::Tls;
 use crate::{
     driver,
     error::ListenError,
+    link::Far,
     peer::Peer,
     registry::{Registry, Role, Sleep, Verifier},
     runtime::{Clock, Listener, Runtime, sleep, within},
@@ -43,6 +46,8 @@ impl<R: Runtime> Server<R> {
             config: Config::builder(identifier).instance(instance()),
             services: Services::new(),
             verifier: None,
+            #[cfg(feature = "tls")]
+            tls: None,
         }
     }
 
@@ -102,6 +107,8 @@ pub struct ServerBuilder<R: Runtime> {
     config: ConfigBuilder,
     services: Services,
     verifier: Option<Verifier>,
+    #[cfg(feature = "tls")]
+    tls: Option<crate::tls::ServerTls>,
 }
 
 impl<R: Runtime> ServerBuilder<R> {
@@ -111,6 +118,15 @@ impl<R: Runtime> ServerBuilder<R> {
     #[must_use]
     pub fn services(mut self, services: Services) -> Self {
         self.services = self.services.and(services);
+        self
+    }
+
+    /// Speaks TLS with every client, from the first octet. One that does not is told so and sent away. The time for the
+    /// handshake is that for the check-in.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: crate::tls::ServerTls) -> Self {
+        self.tls = Some(tls);
         self
     }
 
@@ -190,6 +206,8 @@ impl<R: Runtime> ServerBuilder<R> {
             services: Arc::new(self.services),
             registry,
             stop,
+            #[cfg(feature = "tls")]
+            tls: self.tls.map(crate::tls::ServerTls::ready),
         };
         self.runtime.spawn(Box::pin(acceptor.run(listener)));
         Ok(server)
@@ -260,6 +278,8 @@ struct Acceptor<R: Runtime> {
     services: Arc<Services>,
     registry: Arc<Registry>,
     stop: Arc<StopAccepting>,
+    #[cfg(feature = "tls")]
+    tls: Option<Arc<rustls::ServerConfig>>,
 }
 
 impl<R: Runtime> Acceptor<R> {
@@ -294,7 +314,17 @@ impl<R: Runtime> Acceptor<R> {
         let conn =
             Connection::new(Arc::clone(&self.config), Side::Server, self.runtime.seed(), self.clock.now());
         let role = Role::server(&self.registry);
-        driver::start(&self.runtime, io, conn, address, Arc::clone(&self.services), role);
+        let services = Arc::clone(&self.services);
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            // Without a session there is nothing that could be said to the client.
+            if let Ok((io, known)) = Tls::server(io, tls) {
+                let far = Far { address, tls: Some(known) };
+                driver::start(&self.runtime, io, conn, far, services, role);
+            }
+            return;
+        }
+        driver::start(&self.runtime, io, conn, Far::new(address), services, role);
     }
 }
 
