@@ -120,7 +120,8 @@ impl From<Cause> for TlsError {
 
 fn of_certificate(error: CertificateError) -> TlsError {
     match error {
-        CertificateError::UnknownIssuer => TlsError::Issuer,
+        // The second is what it comes to if the issuer has the name of an authority, but another key.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => TlsError::Issuer,
         CertificateError::NotValidForNameContext { expected, presented } => {
             TlsError::Name { wanted: expected.to_str().into_owned(), presented }
         }
@@ -148,6 +149,7 @@ fn of_alert(alert: AlertDescription) -> TlsError {
         | AlertDescription::CertificateExpired
         | AlertDescription::CertificateUnknown
         | AlertDescription::UnknownCA
+        | AlertDescription::DecryptError
         | AlertDescription::AccessDenied => TlsError::Refused(format!("{alert:?}")),
         other => TlsError::Failed(format!("the peer ended it with the alert {other:?}")),
     }

@@ -12,9 +12,6 @@ use std::sync::Arc;
 
 use super::config::Towards;
 
-/// Steps that are taken after an error, to learn what the peer is to be told of it.
-const LAST_STEPS: usize = 8;
-
 /// One end of a TLS connection.
 pub(super) enum Session {
     Client(UnbufferedClientConnection),
@@ -159,6 +156,13 @@ impl Session {
         }
     }
 
+    fn wants_write(&self) -> bool {
+        match self {
+            Self::Client(client) => client.wants_write(),
+            Self::Server(server) => server.wants_write(),
+        }
+    }
+
     /// What the peer has shown; the first is its own.
     pub(super) fn certificate(&self) -> Option<CertificateDer<'static>> {
         let certificates = match self {
@@ -194,7 +198,8 @@ impl Session {
                 Err(error) => break error,
             }
         };
-        for _ in 0..LAST_STEPS {
+        // What the peer is to be told of it. As long as there is some nothing that came is looked at again.
+        while self.wants_write() {
             if !matches!(self.step(came, what, out), Ok(Step::Again)) {
                 break;
             }

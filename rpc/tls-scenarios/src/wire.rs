@@ -1,0 +1,111 @@
+//! What is on the line, and lines that are not honest.
+
+use tieline::{By, ConnectError, Status, TlsError};
+
+use crate::{
+    ADDRESS, Adapter, Client,
+    certificates::Authority,
+    line::{Line, To},
+    node, to_node,
+    wait::{SECOND, soon, until},
+};
+
+fn contains(octets: &[u8], what: &[u8]) -> bool {
+    octets.windows(what.len()).any(|window| window == what)
+}
+
+/// Who listens on the line hears neither names nor bodies, and nothing before the handshake.
+pub async fn nothing_goes_in_clear<A: Adapter>() {
+    let authority = Authority::new();
+    let server = node::<A>(&authority).listen(ADDRESS).await.unwrap();
+    let line = Line::to(server.address());
+    let client = Client::<A>::builder("identifier-of-mine").credential(b"credential-of-mine");
+    let client = client.tls(to_node(&authority)).connect(line.address()).await.unwrap();
+    let body = "body-of-mine".repeat(10_000);
+    assert_eq!(client.call("t.T/Echo", body.clone()).await.unwrap().payload, body);
+    for to in [To::Node, To::Client] {
+        let seen = line.seen(to);
+        assert!(seen.len() > body.len());
+        assert_eq!(seen.first(), Some(&0x16), "a record of the handshake comes first");
+        for what in ["identifier-of-mine", "credential-of-mine", "body-of-mine", "t.T/Echo"] {
+            assert!(!contains(&seen, what.as_bytes()), "{what} {to:?}");
+        }
+    }
+}
+
+/// After any octet of any flight: one error that says so at the client, nothing that is left at the node.
+pub async fn a_handshake_that_is_cut_anywhere_is_one_clear_error<A: Adapter>() {
+    let authority = Authority::new();
+    let server = node::<A>(&authority).listen(ADDRESS).await.unwrap();
+    let whole = Line::to(server.address());
+    drop(Client::<A>::builder("a").tls(to_node(&authority)).connect(whole.address()).await.unwrap());
+    until::<A>("it has left", || server.peers().is_empty()).await;
+    // Everything up to the ack, to which the farewell has come by now.
+    let passed = |to: To| whole.seen(to).len();
+    for (to, octets) in [(To::Node, passed(To::Node)), (To::Client, passed(To::Client))] {
+        // What comes last is what follows the handshake; it is cut before that.
+        let ends = octets.saturating_sub(150);
+        for after in (0..12).chain((12..ends).step_by(97)) {
+            let line = Line::that_is_cut(server.address(), to, after);
+            let client = Client::<A>::builder("a").tls(to_node(&authority)).connect(line.address());
+            let error = soon::<A, _>("an error", client).await.map(drop);
+            let Err(error) = error else { panic!("{to:?} after {after} of {octets}: it was not cut") };
+            let message = error.to_string();
+            assert!(message.contains(line.address()), "{message}");
+            match error {
+                ConnectError::Tls { source: TlsError::HandshakeCut | TlsError::Cut, .. } => {}
+                // A reset tells nothing of TLS.
+                ConnectError::CheckIn { closed, .. } => {
+                    assert_eq!((closed.by, closed.status), (By::Transport, Status::CONNECTION_LOST));
+                }
+                other => panic!("{to:?} after {after}: {other:?}"),
+            }
+        }
+    }
+    until::<A>("nothing is left of them", || server.peers().is_empty()).await;
+    let client = Client::<A>::builder("a").tls(to_node(&authority)).connect(server.address()).await.unwrap();
+    assert_eq!(client.call("t.T/Echo", "x").await.unwrap().payload, "x");
+    soon::<A, _>("the end", client.close()).await;
+    soon::<A, _>("the end", server.shutdown(SECOND)).await;
+}
+
+/// An end of the stream that nobody has said is no end.
+pub async fn a_line_that_is_cut_is_told_from_an_end<A: Adapter>() {
+    let authority = Authority::new();
+    let server = node::<A>(&authority).listen(ADDRESS).await.unwrap();
+    let line = Line::to(server.address());
+    let client = Client::<A>::builder("a").tls(to_node(&authority)).backoff(30 * SECOND);
+    let client = client.connect(line.address()).await.unwrap();
+    until::<A>("it is there", || !server.peers().is_empty()).await;
+    let ends = [client.peer().unwrap(), server.peers().remove(0)];
+    line.cut();
+    for peer in ends {
+        let closed = soon::<A, _>("the end", peer.closed()).await;
+        assert_eq!((closed.by, closed.status), (By::Transport, Status::CONNECTION_LOST), "{closed}");
+        assert!(closed.message.contains("without the farewell of TLS"), "{closed}");
+    }
+    // An end that was said is one.
+    let client = Client::<A>::builder("b").tls(to_node(&authority)).connect(server.address()).await.unwrap();
+    until::<A>("it is there", || !server.peers().is_empty()).await;
+    let peer = server.peers().remove(0);
+    soon::<A, _>("the end", client.close()).await;
+    let closed = soon::<A, _>("the end", peer.closed()).await;
+    assert_eq!((closed.by, closed.status), (By::Peer, Status::NORMAL), "{closed}");
+}
+
+/// What was changed on the way is not taken for what was sent.
+pub async fn an_octet_that_is_changed_ends_the_connection<A: Adapter>() {
+    let authority = Authority::new();
+    let server = node::<A>(&authority).listen(ADDRESS).await.unwrap();
+    let line = Line::to(server.address());
+    let client = Client::<A>::builder("a").tls(to_node(&authority)).backoff(30 * SECOND);
+    let client = client.connect(line.address()).await.unwrap();
+    assert_eq!(client.call("t.T/Echo", "x").await.unwrap().payload, "x");
+    let peer = client.peer().unwrap();
+    line.change();
+    let error = soon::<A, _>("an outcome", client.call("t.T/Echo", "x")).await.unwrap_err();
+    assert_eq!(error.status(), Status::CONNECTION_LOST, "{error}");
+    let closed = soon::<A, _>("the end", peer.closed()).await;
+    assert_eq!(closed.by, By::Transport, "{closed}");
+    assert!(closed.message.contains("TLS failed"), "{closed}");
+}
