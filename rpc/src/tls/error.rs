@@ -123,6 +123,7 @@ fn of_certificate(error: CertificateError) -> TlsError {
         // The second is what it comes to if the issuer has the name of an authority, but another key.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => TlsError::Issuer,
         CertificateError::NotValidForNameContext { expected, presented } => {
+            let presented = presented.iter().map(|name| bare(name).to_owned()).collect();
             TlsError::Name { wanted: expected.to_str().into_owned(), presented }
         }
         CertificateError::Expired => TlsError::Validity("has expired".to_owned()),
@@ -153,6 +154,12 @@ fn of_alert(alert: AlertDescription) -> TlsError {
         | AlertDescription::AccessDenied => TlsError::Refused(format!("{alert:?}")),
         other => TlsError::Failed(format!("the peer ended it with the alert {other:?}")),
     }
+}
+
+/// A name without what rustls puts around it to say of which kind it is.
+fn bare(name: &str) -> &str {
+    let inside = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name);
+    inside.strip_prefix('"').and_then(|inside| inside.strip_suffix('"')).unwrap_or(inside)
 }
 
 /// The names of a certificate, for people: the peer chose them, so they are escaped and not too many.

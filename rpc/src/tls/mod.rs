@@ -9,6 +9,8 @@ mod config;
 mod error;
 mod session;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use self::{certificate::Known, config::Towards, stream::Tls};
 pub use self::{

@@ -160,6 +160,17 @@ impl<I: Io> Tls<I> {
         Ok((tls, known))
     }
 
+    #[cfg(test)]
+    pub(super) const fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// Octets of ciphertext that the transport below has not taken.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.out.remaining()
+    }
+
     fn new(io: I, session: Session) -> Self {
         Self {
             io,
