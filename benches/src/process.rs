@@ -9,6 +9,7 @@ use std::thread;
 
 use crate::error::{Context, Failure, Result};
 use crate::served::Served;
+use crate::targets::async_std;
 use crate::{socket, sys};
 
 /// The core of the server, unless another is asked for.
@@ -65,6 +66,7 @@ impl Server {
     pub(crate) fn start_under(mut command: Command, name: &str) -> Result<Self> {
         let mut child = command
             .args(["serve", name])
+            .env(async_std::THREADS, "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

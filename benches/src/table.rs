@@ -14,7 +14,7 @@ use crate::load::Report;
 use crate::machine::{self, Bystanders};
 use crate::process::{LOAD_CORE, SERVER_CORE, myself};
 use crate::stats::{median, ratios, spread};
-use crate::targets::{Target, zeromq};
+use crate::targets::{Target, async_std, zeromq};
 use crate::verdict::{self, Goal};
 use crate::{mixed, stream};
 
@@ -34,7 +34,8 @@ pub(crate) struct Row {
 /// The floor of latency, against which one call in flight is held.
 const LATENCY: &[Goal] = &[Goal::P50 { beside: Target::Blocking, most: 1.10 }];
 /// What a careful person writes by hand on the same runtime.
-const BY_HAND: &[Goal] = &[Goal::Calls { beside: Target::TokioEcho, least: 0.85 }];
+const BY_HAND: &[Goal] =
+    &[Goal::Calls { beside: Target::TokioEcho, least: 0.85 }, Goal::AsyncStd { least: 0.6 }];
 /// What the machine can do with large payloads, and what others do.
 const LARGE: &[Goal] =
     &[Goal::Calls { beside: Target::Epoll, least: 0.85 }, Goal::Calls { beside: Target::Zeromq, least: 1.5 }];
@@ -81,6 +82,7 @@ impl Row {
         let [payload, connections, in_flight, core] = &numbers.map(|number| number.to_string());
         let output = Command::new(myself()?)
             .args(["load", "--json", "--target", target.name()])
+            .env(async_std::THREADS, "1")
             .args(["--payload", payload])
             .args(["--connections", connections, "--in-flight", in_flight, "--core", core])
             .args(["--warmup", "0.25", "--seconds", &seconds.to_string()])

@@ -14,26 +14,37 @@ pub(crate) enum Goal {
     Calls { beside: Target, least: f64 },
     /// The median latency, as a multiple of that of `beside`.
     P50 { beside: Target, most: f64 },
+    /// Calls/s on async-std, as a part of those on tokio.
+    AsyncStd { least: f64 },
 }
 
 impl Goal {
+    /// Whose figure it is.
+    const fn of(self) -> Target {
+        match self {
+            Self::Calls { .. } | Self::P50 { .. } => Target::Tieline,
+            Self::AsyncStd { .. } => Target::AsyncStd,
+        }
+    }
+
     /// What it is compared with.
     pub(crate) const fn beside(self) -> Target {
         match self {
             Self::Calls { beside, .. } | Self::P50 { beside, .. } => beside,
+            Self::AsyncStd { .. } => Target::Tieline,
         }
     }
 
     fn is_met(self, ratio: f64) -> bool {
         match self {
-            Self::Calls { least, .. } => ratio >= least,
+            Self::Calls { least, .. } | Self::AsyncStd { least } => ratio >= least,
             Self::P50 { most, .. } => ratio <= most,
         }
     }
 
     fn bound(self) -> String {
         match self {
-            Self::Calls { least, .. } => format!("≥ {least:.2}"),
+            Self::Calls { least, .. } | Self::AsyncStd { least } => format!("≥ {least:.2}"),
             Self::P50 { most, .. } => format!("≤ {most:.2}"),
         }
     }
@@ -42,6 +53,7 @@ impl Goal {
         match self {
             Self::Calls { beside, .. } => format!("calls/s ÷ {}", beside.name()),
             Self::P50 { beside, .. } => format!("p50 ÷ {}", beside.name()),
+            Self::AsyncStd { .. } => format!("calls/s of {} ÷ {}", self.of().name(), self.beside().name()),
         }
     }
 
@@ -52,7 +64,7 @@ impl Goal {
             rounds.map_or_else(
                 Vec::new,
                 match self {
-                    Self::Calls { .. } => Rounds::calls,
+                    Self::Calls { .. } | Self::AsyncStd { .. } => Rounds::calls,
                     Self::P50 { .. } => Rounds::p50,
                 },
             )
@@ -101,7 +113,7 @@ pub(crate) fn print(lines: impl Iterator<Item = Line>, rounds: u32) {
     }
     println!();
     println!(
-        "Ratios: tieline-tokio's, taken within a round; the median of the rounds, its range, and whether the median is on \
+        "Ratios: tieline-tokio's unless another is named, taken within a round; the median of the rounds, its range, and whether the median is on \
          the right side of the target. Counts are exact; *before* is the core as it was first built."
     );
     if rounds == 1 {
@@ -123,9 +135,12 @@ pub(crate) fn of_counts(counts: &[Count]) -> Vec<Line> {
 }
 
 fn of_ratio(label: &str, goal: Goal, row: &[Rounds]) -> Line {
-    let each = goal.ratios(Target::Tieline, row);
-    let by_hand =
-        if goal.beside() == Target::TokioEcho { Vec::new() } else { goal.ratios(Target::TokioEcho, row) };
+    let each = goal.ratios(goal.of(), row);
+    let by_hand = if matches!(goal.beside(), Target::TokioEcho | Target::Tieline) {
+        Vec::new()
+    } else {
+        goal.ratios(Target::TokioEcho, row)
+    };
     let middle = |ratios: &[f64]| median(ratios).map_or("–".to_owned(), |ratio| format!("{ratio:.2}"));
     let own = match range(&by_hand) {
         Some(range) => format!("{} ({range})", middle(&by_hand)),

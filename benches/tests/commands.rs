@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-const TARGETS: [&str; 4] = ["epoll", "blocking", "tokio-echo", "tieline-tokio"];
+const TARGETS: [&str; 5] = ["epoll", "blocking", "tokio-echo", "tieline-tokio", "tieline-async-std"];
 
 fn program() -> Command {
     Command::new(env!("CARGO_BIN_EXE_tieline-benches"))
@@ -54,6 +54,8 @@ fn every_target_makes_exactly_the_calls_that_it_is_told() {
         "--target tieline-tokio --calls 40 --in-flight 16 --payload 1048576",
         "--target tieline-tokio --calls 9000 --in-flight 4500",
         "--target tieline-tokio --calls 10 --payload 0",
+        "--target tieline-async-std --calls 3001 --connections 3 --in-flight 16",
+        "--target tieline-async-std --calls 40 --in-flight 16 --payload 1048576",
         "--target tokio-echo --calls 10 --payload 0",
         "--target epoll --calls 10 --payload 0",
     ] {

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use tieline_tls_scenarios::Adapter;
+use tieline_scenarios::Adapter;
 use tieline_tokio::Tokio;
 
 struct OnTokio;

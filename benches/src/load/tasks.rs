@@ -45,7 +45,7 @@ async fn run<C: Caller>(plan: &Plan, meter: &Arc<Meter>, connections: &[C]) -> R
     match (plan.mode, plan.length) {
         (Mode::Closed, Length::Time { warmup, window }) => {
             for worker in workers {
-                tasks.spawn(worker.closed());
+                tasks.spawn(C::place(worker.closed()));
             }
             sleep(warmup).await;
             meter.begin()?;
@@ -56,7 +56,7 @@ async fn run<C: Caller>(plan: &Plan, meter: &Arc<Meter>, connections: &[C]) -> R
         (Mode::Closed, Length::Calls(_)) => {
             meter.begin()?;
             for worker in workers {
-                tasks.spawn(worker.closed());
+                tasks.spawn(C::place(worker.closed()));
             }
             while let Some(ended) = tasks.join_next().await {
                 ended.map_err(|_| panicked())??;
@@ -67,7 +67,7 @@ async fn run<C: Caller>(plan: &Plan, meter: &Arc<Meter>, connections: &[C]) -> R
             let schedule = Schedule::new(Instant::now(), rate, warmup, window);
             let gate = Arc::new(Gate::default());
             for worker in workers {
-                tasks.spawn(worker.open(schedule.clone(), Arc::clone(&gate)));
+                tasks.spawn(C::place(worker.open(schedule.clone(), Arc::clone(&gate))));
             }
             let start = schedule.intended(0);
             let mut begun = false;

@@ -3,6 +3,7 @@
 //! A target whose client is asynchronous implements [`Caller`] and is driven by the common load
 //! generator; one whose client is a loop of its own brings its own driver and shares the meter.
 
+pub(crate) mod async_std;
 pub(crate) mod blocking;
 pub(crate) mod epoll;
 pub(crate) mod runtime;
@@ -25,6 +26,14 @@ use crate::load::{Meter, Plan, tasks};
 pub(crate) trait Caller: Clone + Send + Sync + 'static {
     /// One call: the payload goes out, the reply's payload comes back.
     fn call(&self, payload: Bytes) -> impl Future<Output = Result<Bytes>> + Send;
+
+    /// Where a task that calls runs: on the load generator's own runtime, unless the connection is on another one.
+    fn place<F>(future: F) -> impl Future<Output = F::Output> + Send + 'static
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        future
+    }
 }
 
 /// All that can be measured.
@@ -34,12 +43,13 @@ pub(crate) enum Target {
     Blocking,
     TokioEcho,
     Tieline,
+    AsyncStd,
     Zeromq,
 }
 
 impl Target {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Epoll, Self::Blocking, Self::TokioEcho, Self::Tieline, Self::Zeromq];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Epoll, Self::Blocking, Self::TokioEcho, Self::Tieline, Self::AsyncStd, Self::Zeromq];
 
     /// The name on the command line and in the table.
     pub(crate) const fn name(self) -> &'static str {
@@ -48,6 +58,7 @@ impl Target {
             Self::Blocking => "blocking",
             Self::TokioEcho => "tokio-echo",
             Self::Tieline => "tieline-tokio",
+            Self::AsyncStd => "tieline-async-std",
             Self::Zeromq => "zeromq",
         }
     }
@@ -80,6 +91,9 @@ impl Target {
                  10 s on each call, async handlers, heartbeats, cancelling, limits, statistics. Not: layers, stubs, TLS. Limits that are not the \
                  default: max_frame 1 MiB, max_message 16 MiB, memory and max_queued 256 MiB"
             }
+            Self::AsyncStd => {
+                "the same on async-std, with one thread of its executor; callers are tasks of it. Not: as above"
+            }
             Self::Zeromq => {
                 "ZeroMQ from C, DEALER and ROUTER over TCP, messages passed on without a copy; an I/O thread beside the one that calls, \
                  both on the one core. Not: check-in, methods, deadlines, heartbeats, cancelling, statistics"
@@ -101,7 +115,7 @@ impl Target {
     pub(crate) const fn most_payload(self) -> usize {
         match self {
             Self::Epoll | Self::Blocking | Self::TokioEcho | Self::Zeromq => MAX_BODY - 1,
-            Self::Tieline => tieline::MOST_PAYLOAD,
+            Self::Tieline | Self::AsyncStd => tieline::MOST_PAYLOAD,
         }
     }
 
@@ -112,6 +126,7 @@ impl Target {
             Self::Blocking => Ok(blocking::serve(&listener)?),
             Self::TokioEcho => Ok(tokio_echo::serve(listener)?),
             Self::Tieline => tieline::serve(listener),
+            Self::AsyncStd => async_std::serve(listener),
             Self::Zeromq => zeromq::serve(listener),
         }
     }
@@ -127,6 +142,7 @@ impl Target {
             Self::Blocking => blocking::drive(plan, address, meter),
             Self::TokioEcho => tasks::drive(plan, meter, || tokio_echo::connect(address)),
             Self::Tieline => tasks::drive(plan, meter, || tieline::connect(address)),
+            Self::AsyncStd => tasks::drive(plan, meter, || async_std::connect(address)),
             Self::Zeromq => Err(Failure::new("zeromq measures itself")),
         }
     }

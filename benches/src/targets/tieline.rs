@@ -15,10 +15,10 @@ use super::runtime::Client;
 use crate::error::{Context, Result};
 use crate::frame::MAX_BODY;
 
-const ECHO: &str = "tieline.bench.v1.Echo/Echo";
+pub(super) const ECHO: &str = "tieline.bench.v1.Echo/Echo";
 
 /// The deadline of each call; it travels to the server with the call.
-const DEADLINE: Duration = Duration::from_secs(10);
+pub(super) const DEADLINE: Duration = Duration::from_secs(10);
 
 /// The longest frame body that the protocol allows.
 const MAX_FRAME: u32 = 1 << 20;
@@ -29,7 +29,7 @@ const MEMORY: usize = 256 << 20;
 
 /// The defaults are made for small messages. These are what somebody sets who has large ones; they are bounds, and
 /// nothing is set aside for them.
-fn limits() -> Limits {
+pub(super) fn limits() -> Limits {
     let mut limits = Limits::default();
     limits.max_frame = MAX_FRAME;
     limits.max_message = u32::try_from(MOST_PAYLOAD).unwrap_or(u32::MAX);

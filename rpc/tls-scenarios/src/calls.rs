@@ -9,11 +9,11 @@ use bytes::Bytes;
 use tieline::{By, Limits, Status};
 
 use crate::{
-    ADDRESS, Adapter, Client,
+    ADDRESS, Adapter, Client, all,
     certificates::Authority,
     line::Line,
     node, to_node,
-    wait::{MS, SECOND, all, pass, soon, until},
+    wait::{MS, SECOND, pass, soon, until},
 };
 
 fn roomy() -> Limits {

@@ -3,7 +3,7 @@
 //! ```ignore
 //! struct OnMine;
 //!
-//! impl tieline_tls_scenarios::Adapter for OnMine { /* … */ }
+//! impl tieline_scenarios::Adapter for OnMine { /* … */ }
 //!
 //! tieline_tls_scenarios::suite!(OnMine);
 //! ```
@@ -18,29 +18,18 @@ pub mod calls;
 pub mod certificates;
 pub mod line;
 pub mod strangers;
-pub mod wait;
 pub mod who;
 pub mod wire;
 
-use std::future::Future;
+use std::{
+    future::{Future, poll_fn},
+    task::Poll,
+};
 
-use tieline::{ClientTls, Runtime, ServerBuilder};
+use tieline::{ClientTls, ServerBuilder};
+pub use tieline_scenarios::{Adapter, Client, Server, wait};
 
 use crate::certificates::Authority;
-
-/// A runtime that the scenarios run on.
-pub trait Adapter: Send + Sync + 'static {
-    /// The runtime.
-    type Runtime: Runtime;
-
-    /// Runs `future` to its end on the runtime, and what it spawns for so long at least.
-    fn block_on<F: Future>(future: F) -> F::Output;
-}
-
-/// A server on the runtime of an adapter.
-pub type Server<A> = tieline::Server<<A as Adapter>::Runtime>;
-/// A client on the runtime of an adapter.
-pub type Client<A> = tieline::Client<<A as Adapter>::Runtime>;
 
 /// Where servers listen.
 pub const ADDRESS: &str = "127.0.0.1:0";
@@ -55,6 +44,25 @@ pub(crate) fn node<A: Adapter>(authority: &Authority) -> ServerBuilder<A::Runtim
 /// What a client needs to dial that node.
 pub(crate) fn to_node(authority: &Authority) -> ClientTls {
     ClientTls::new(&authority.authorities()).server_name("node-2")
+}
+
+/// All at once.
+pub(crate) async fn all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
+    let mut futures: Vec<_> = futures.into_iter().map(|future| (Box::pin(future), None)).collect();
+    poll_fn(|cx| {
+        let mut pending = false;
+        for (future, output) in &mut futures {
+            if output.is_none() {
+                match future.as_mut().poll(cx) {
+                    Poll::Ready(ready) => *output = Some(ready),
+                    Poll::Pending => pending = true,
+                }
+            }
+        }
+        if pending { Poll::Pending } else { Poll::Ready(()) }
+    })
+    .await;
+    futures.into_iter().map(|(_, output)| output.unwrap()).collect()
 }
 
 /// Makes a test of each scenario.
