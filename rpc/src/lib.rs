@@ -9,6 +9,7 @@
 //! | call a node | [`Client`], [`Peer`], [`Call`] |
 //! | stream to or from it | [`Items`], [`ClientStream`], [`Bidi`], and [`Open`] for their options |
 //! | serve calls | [`Server`], [`Services`], [`Context`], [`ServedItems`], [`ServedSink`] |
+//! | encrypt, and know peers by certificates (feature `tls`) | `ClientTls`, `ServerTls`, `TlsError` |
 //! | understand an error | [`CallError`], and [`Ran`]: did the call run? |
 //! | write an adapter for another runtime | [`Runtime`], [`Io`], [`Time`], [`Listener`], [`Address`] |
 //!

@@ -10,6 +10,8 @@ struct OnAsyncStd;
 impl Adapter for OnAsyncStd {
     type Runtime = AsyncStd;
 
+    const UNIX: bool = true;
+
     fn block_on<F: Future>(future: F) -> F::Output {
         async_std::task::block_on(future)
     }

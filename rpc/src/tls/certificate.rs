@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    net::IpAddr,
     sync::{Arc, OnceLock},
 };
 
@@ -49,12 +50,28 @@ impl fmt::Debug for Certificate {
 /// for the identifier under which it checks in. Together with
 /// [`ServerTls::require_client`](crate::ServerTls::require_client) nobody can take another node's identifier.
 ///
-/// Identifiers have to be DNS names or IP addresses then, such as `node-2` or `node-2.eu.example`.
+/// Identifiers have to be DNS names or IP addresses then, such as `node-2` or `node-2.eu.example`, and each in its one
+/// spelling: in small letters, without a dot at the end, addresses in their shortest form.
 pub async fn by_certificate(check_in: CheckingIn) -> Decision {
+    let identifier = &check_in.peer.identifier;
     match check_in.certificate() {
-        Some(certificate) if certificate.is_for(&check_in.peer.identifier) => Decision::Accept,
+        Some(certificate) if certificate.is_for(identifier) => {
+            if has_one_spelling(identifier) {
+                Decision::Accept
+            } else {
+                Decision::Refuse("the identifier is spelled otherwise than it has to be".to_owned())
+            }
+        }
         Some(_) => Decision::Refuse("the certificate is for another identifier".to_owned()),
         None => Decision::Refuse("no certificate was shown".to_owned()),
+    }
+}
+
+/// To a certificate `Node-2`, `node-2.` and `node-2` are one name; as identifiers they would be three nodes.
+fn has_one_spelling(identifier: &str) -> bool {
+    match identifier.parse::<IpAddr>() {
+        Ok(address) => address.to_string() == identifier,
+        Err(_) => !identifier.ends_with('.') && !identifier.bytes().any(|octet| octet.is_ascii_uppercase()),
     }
 }
 

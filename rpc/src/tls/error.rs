@@ -1,6 +1,6 @@
 //! What can be wrong with TLS, and what to do about it.
 
-use rustls::{AlertDescription, CertificateError, Error as Cause};
+use rustls::{AlertDescription, CertificateError, Error as Cause, PeerIncompatible};
 use thiserror::Error as ThisError;
 
 /// What is wrong with certificates or keys that were given.
@@ -112,7 +112,12 @@ impl From<Cause> for TlsError {
             Cause::NoCertificatesPresented => Self::NoCertificate,
             Cause::AlertReceived(alert) => of_alert(alert),
             Cause::InvalidMessage(_) => Self::NotTls,
-            Cause::PeerIncompatible(_) => Self::Version,
+            Cause::PeerIncompatible(
+                PeerIncompatible::SupportedVersionsExtensionRequired
+                | PeerIncompatible::ServerDoesNotSupportTls12Or13
+                | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
+                | PeerIncompatible::Tls12NotOfferedOrEnabled,
+            ) => Self::Version,
             other => Self::Failed(other.to_string()),
         }
     }

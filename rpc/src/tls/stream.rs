@@ -248,6 +248,14 @@ impl<I: Io> Tls<I> {
         io::Error::new(kind, error.clone())
     }
 
+    /// What an error of rustls means at this point: what was TLS before has been broken.
+    fn name(&self, cause: rustls::Error) -> TlsError {
+        match cause {
+            rustls::Error::InvalidMessage(_) if self.open => TlsError::Failed(cause.to_string()),
+            cause => cause.into(),
+        }
+    }
+
     /// What arrived cannot be TLS: it is said in words that the peer understands.
     fn refuse_plain(&mut self) -> TlsError {
         if self.session.is_server() {
@@ -276,7 +284,7 @@ impl<I: Io> Tls<I> {
         let mut arriving = Arriving { into, left: &mut self.left };
         let turn = self.session.turn(&mut self.came, &mut arriving, &mut out);
         self.send(out, 0);
-        self.peer_closed |= turn? == Turn::PeerClosed;
+        self.peer_closed |= turn.map_err(|cause| self.name(cause))? == Turn::PeerClosed;
         if !self.open && !self.session.is_handshaking() {
             self.open = true;
             if let Some(certificate) = self.session.certificate() {

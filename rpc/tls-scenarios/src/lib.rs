@@ -89,6 +89,7 @@ macro_rules! suite {
             strangers: a_plain_client_is_told_that_the_node_speaks_tls,
             strangers: a_plain_node_is_recognised,
             strangers: a_node_that_speaks_http_is_recognised,
+            strangers: a_node_of_an_older_version_is_recognised,
             strangers: a_client_that_speaks_http_is_sent_away,
             strangers: a_client_that_says_nothing_is_closed,
             strangers: a_node_that_says_nothing_is_given_up,
@@ -98,6 +99,7 @@ macro_rules! suite {
             wire: a_handshake_that_is_cut_anywhere_is_one_clear_error,
             wire: a_line_that_is_cut_is_told_from_an_end,
             wire: an_octet_that_is_changed_ends_the_connection,
+            wire: unix_sockets_do_as_well,
         }
     };
 }

@@ -95,6 +95,13 @@ pub async fn a_node_that_speaks_http_is_recognised<A: Adapter>() {
     assert_eq!(failure::<A>(&address).await, TlsError::NotTls);
 }
 
+/// Nobody talks this end down to a version that it does not want.
+pub async fn a_node_of_an_older_version_is_recognised<A: Adapter>() {
+    // What such a node answers: the alert protocol_version.
+    let address = strange_node(b"\x15\x03\x03\x00\x02\x02\x46");
+    assert_eq!(failure::<A>(&address).await, TlsError::Version);
+}
+
 /// It hears an alert, and nothing happens to the others.
 pub async fn a_client_that_speaks_http_is_sent_away<A: Adapter>() {
     let authority = Authority::new();

@@ -112,16 +112,22 @@ pub async fn an_identifier_belongs_to_whom_the_certificate_says<A: Adapter>() {
         soon::<A, _>("an answer", client.connect(server.address())).await
     };
     assert_eq!(dial("node-1").await.unwrap().call("t.T/Echo", "x").await.unwrap().payload, "x");
-    for identifier in ["node-9", "two/words"] {
+    let refused = [
+        ("node-9", "another identifier"),
+        ("two/words", "another identifier"),
+        ("NODE-1", "spelled otherwise"),
+        ("node-1.", "spelled otherwise"),
+    ];
+    for (identifier, why) in refused {
         match dial(identifier).await.map(drop).unwrap_err() {
             ConnectError::CheckIn { closed, .. } => {
                 assert_eq!(closed.status, Status::CHECK_IN_REFUSED, "{closed}");
-                assert!(closed.message.contains("another identifier"), "{closed}");
+                assert!(closed.message.contains(why), "{closed}");
             }
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(asked.load(Ordering::SeqCst), 3);
+    assert_eq!(asked.load(Ordering::SeqCst), 5);
 }
 
 /// Whoever shows nothing where something is required.

@@ -109,3 +109,26 @@ pub async fn an_octet_that_is_changed_ends_the_connection<A: Adapter>() {
     assert_eq!(closed.by, By::Transport, "{closed}");
     assert!(closed.message.contains("TLS failed"), "{closed}");
 }
+
+/// Whatever the stream is, TLS goes over it.
+pub async fn unix_sockets_do_as_well<A: Adapter>() {
+    if !A::UNIX {
+        return;
+    }
+    let authority = Authority::new();
+    let place = std::env::temp_dir().join(format!("tieline-tls-{}-{}", std::process::id(), number::<A>()));
+    let address = format!("unix:{}", place.display());
+    let server = node::<A>(&authority).listen(&address).await.unwrap();
+    let client = Client::<A>::builder("a").tls(to_node(&authority)).connect(server.address()).await.unwrap();
+    let body = "x".repeat(1 << 20);
+    assert_eq!(client.call("t.T/Echo", body.clone()).await.unwrap().payload, body);
+    let plain = Client::<A>::builder("b").connect(server.address()).await.map(drop).unwrap_err().to_string();
+    assert!(plain.contains("this node speaks TLS"), "{plain}");
+    soon::<A, _>("the end", client.close()).await;
+    soon::<A, _>("the end", server.shutdown(SECOND)).await;
+}
+
+/// One that no other test has.
+fn number<A: Adapter>() -> u64 {
+    tieline::Runtime::seed(&A::Runtime::default())
+}
