@@ -74,7 +74,10 @@ impl Plan {
                 return self.cut();
             }
         }
-        let _ = into.shutdown(Shutdown::Write);
+        // An end does not pass either.
+        if !self.held.load(Ordering::SeqCst) {
+            let _ = into.shutdown(Shutdown::Write);
+        }
     }
 }
 
