@@ -9,6 +9,7 @@
 //! | [`wire`] | frames, headers, envelopes and status numbers: the bytes, without any state |
 //! | [`conn`] | one connection: check-in, calls, heartbeats, drain, close. Start at [`conn::Connection`] |
 //! | [`pool`] | above one connection: when to dial again |
+//! | [`drive`] | beside many connections: who has something to do, and who is due next, for loops |
 //!
 //! The contract on the wire is the project's `docs/protocol.md`; section numbers in these pages refer to it. Most
 //! users want an adapter crate instead, such as `tieline-tokio`.
@@ -20,6 +21,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod conn;
+pub mod drive;
 pub mod pool;
 mod time;
 pub mod wire;

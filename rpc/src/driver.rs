@@ -8,11 +8,9 @@
 
 use std::{
     future::Future,
-    io,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
-    time::Duration,
 };
 
 use bytes::{Buf, BytesMut};
@@ -29,6 +27,7 @@ use crate::{
     runtime::{BoxFuture, Io, Time},
     services::{Services, Spares},
     tasks::{Stop, Task, answer},
+    transport::{dead_after, what_broke},
 };
 
 /// Events that are fetched under one lock, so that nobody waits long for it.
@@ -270,7 +269,7 @@ impl<I: Io, T: Time> Driver<I, T> {
             }
             Poll::Pending => Disconnect::Eof,
             Poll::Ready(Ok(_)) => Disconnect::Eof,
-            Poll::Ready(Err(error)) => Disconnect::Error(name(&error)),
+            Poll::Ready(Err(error)) => Disconnect::Error(what_broke(&error)),
         };
         self.deaf = true;
         self.broken.get_or_insert(end);
@@ -398,7 +397,7 @@ impl<I: Io, T: Time> Driver<I, T> {
                     self.sent += octets;
                     self.moved += octets;
                 }
-                Poll::Ready(Err(error)) => self.fail(name(&error)),
+                Poll::Ready(Err(error)) => self.fail(what_broke(&error)),
             }
         }
     }
@@ -427,7 +426,7 @@ impl<I: Io, T: Time> Driver<I, T> {
                 Poll::Ready(result) => {
                     self.write_shut = true;
                     if let Err(error) = result {
-                        self.fail(name(&error));
+                        self.fail(what_broke(&error));
                         return Turn::Again;
                     }
                 }
@@ -526,29 +525,6 @@ fn leave(state: &mut State, cx: &Context<'_>) {
     state.awake = false;
     if state.driver.as_ref().is_none_or(|driver| !driver.will_wake(cx.waker())) {
         state.driver = Some(cx.waker().clone());
-    }
-}
-
-/// When a transport that watches by itself may give a peer up: not before the protocol does (protocol §5, "Heartbeat"),
-/// whose reason says more.
-fn dead_after(interval: Duration) -> Duration {
-    interval * 3 + (interval / 2).max(Duration::from_millis(500))
-}
-
-/// What went wrong with the transport, for people.
-fn name(error: &io::Error) -> &'static str {
-    #[cfg(feature = "tls")]
-    if let Some(error) = error.get_ref().and_then(|error| error.downcast_ref::<crate::tls::TlsError>()) {
-        return error.brief();
-    }
-    match error.kind() {
-        io::ErrorKind::ConnectionReset => "the peer reset the connection",
-        io::ErrorKind::BrokenPipe => "the peer has closed the connection",
-        io::ErrorKind::TimedOut => "the peer's machine does not answer",
-        io::ErrorKind::ConnectionAborted => "the connection was aborted",
-        io::ErrorKind::WriteZero => "the transport takes nothing",
-        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "the peer cannot be reached",
-        _ => "the transport failed",
     }
 }
 

@@ -5,7 +5,7 @@ use std::{io, sync::Arc, time::Duration};
 use bytes::Bytes;
 use thiserror::Error as ThisError;
 use tieline_core::{
-    conn::{Closed, ConfigError, Failure},
+    conn::{Body, Closed, ConfigError, Failure, Reply},
     wire::{Escaped, Ran, Retry, Status},
 };
 
@@ -26,6 +26,12 @@ pub struct CallError {
 }
 
 impl CallError {
+    /// A failure of a call to `node`: for adapters that make calls by themselves.
+    #[must_use]
+    pub fn new(node: &str, failure: Failure) -> Self {
+        Self { node: node.into(), failure }
+    }
+
     /// The status (protocol §6): the handler's own, or what the runtime, a layer or this side says.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -138,6 +144,16 @@ impl Error {
     #[must_use]
     pub fn message(&self) -> &str {
         &self.0.message
+    }
+
+    /// What goes out for it: for adapters that answer calls by themselves.
+    #[must_use]
+    pub fn reply(&self) -> Reply<'_> {
+        let mut reply = Reply::error(self.0.status, &self.0.message);
+        reply.body = Body::Share(self.0.detail.clone());
+        reply.code = self.0.code;
+        reply.retry_after = self.0.retry_after;
+        reply
     }
 }
 

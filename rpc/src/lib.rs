@@ -41,6 +41,7 @@ mod services;
 mod tasks;
 #[cfg(feature = "tls")]
 mod tls;
+pub mod transport;
 #[cfg(unix)]
 pub mod unix;
 mod waiters;
@@ -55,11 +56,11 @@ pub use open::Open;
 pub use peer::Peer;
 pub use runtime::{BoxFuture, Clock, Io, Listener, Runtime, Time};
 pub use served::{ServedItems, ServedSink};
-pub use server::{CheckingIn, Decision, Server, ServerBuilder};
+pub use server::{Applicant, Decision, Server, ServerBuilder, instance};
 pub use services::Services;
 pub use tieline_core::{
     Instant,
-    conn::{Answer, By, Closed, ConfigBuilder, ConfigError, Limits, Outbox, PeerInfo, Stats},
+    conn::{Answer, By, CheckingIn, Closed, ConfigBuilder, ConfigError, Limits, Outbox, PeerInfo, Stats},
     wire::{Class, Metadata, Ran, Retry, Status},
 };
 #[cfg(feature = "tls")]

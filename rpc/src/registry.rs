@@ -28,10 +28,10 @@ use crate::{
 /// Connections that are not checked in, at most; a new one beyond that closes the oldest (protocol §4).
 const MAX_UNCHECKED: usize = 1024;
 
-/// A check-in that waits for a decision.
+/// Who wants to check in, and waits for a decision.
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct CheckingIn {
+pub struct Applicant {
     /// What the client said of itself.
     pub peer: Arc<PeerInfo>,
     /// What it showed as its credential; opaque to the protocol.
@@ -43,7 +43,7 @@ pub struct CheckingIn {
 }
 
 #[cfg(feature = "tls")]
-impl CheckingIn {
+impl Applicant {
     /// The certificate that it has shown, if the server required one.
     #[must_use]
     pub const fn certificate(&self) -> Option<&crate::tls::Certificate> {
@@ -63,7 +63,7 @@ pub enum Decision {
 }
 
 /// Decides about check-ins.
-pub(crate) type Verifier = Box<dyn Fn(CheckingIn) -> BoxFuture<Decision> + Send + Sync>;
+pub(crate) type Verifier = Box<dyn Fn(Applicant) -> BoxFuture<Decision> + Send + Sync>;
 
 /// Waits for a while.
 pub(crate) type Sleep = Box<dyn Fn(Duration) -> BoxFuture<()> + Send + Sync>;
@@ -93,7 +93,7 @@ impl Role {
     }
 
     pub(crate) fn verify(&self, link: &Arc<Link>, spawn: &Spawn, check_in: conn::CheckingIn) {
-        let check_in = CheckingIn {
+        let check_in = Applicant {
             peer: check_in.peer,
             credential: check_in.credential,
             address: Arc::clone(&link.address),

@@ -3,7 +3,6 @@
 use std::{
     fmt,
     future::{Future, poll_fn},
-    io,
     sync::{Arc, Mutex, PoisonError},
     task::{Poll, Waker},
     time::Duration,
@@ -11,7 +10,7 @@ use std::{
 
 use tieline_core::conn::{Config, ConfigBuilder, ConfigError, Connection, Limits, Side};
 
-pub use crate::registry::{CheckingIn, Decision};
+pub use crate::registry::{Applicant, Decision};
 #[cfg(feature = "tls")]
 use crate::tls::Tls;
 use crate::{
@@ -22,6 +21,7 @@ use crate::{
     registry::{Registry, Role, Sleep, Verifier},
     runtime::{Clock, Listener, Runtime, sleep, within},
     services::{Services, methods},
+    transport::{ACCEPT_PAUSES, is_of_one_connection},
 };
 
 /// A node that others connect to.
@@ -135,7 +135,7 @@ impl<R: Runtime> ServerBuilder<R> {
     #[must_use]
     pub fn verify<F, Fut>(mut self, verifier: F) -> Self
     where
-        F: Fn(CheckingIn) -> Fut + Send + Sync + 'static,
+        F: Fn(Applicant) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Decision> + Send + 'static,
     {
         self.verifier = Some(Box::new(move |check_in| Box::pin(verifier(check_in))));
@@ -223,8 +223,10 @@ impl<R: Runtime> fmt::Debug for ServerBuilder<R> {
     }
 }
 
-/// The instance number of this process (protocol §4): when it started, and 22 random bits.
-pub(crate) fn instance() -> u64 {
+/// The instance number of this process (protocol §4): when it started, and 22 random bits. What [`Client`](crate::Client)
+/// and [`Server`] say of themselves; for those who make a [`Config`] of their own.
+#[must_use]
+pub fn instance() -> u64 {
     use std::{
         hash::{BuildHasher, Hasher},
         sync::OnceLock,
@@ -285,7 +287,8 @@ struct Acceptor<R: Runtime> {
 impl<R: Runtime> Acceptor<R> {
     /// Accepts until it is told to stop. No error ends it: other protocols' servers died of one connection's.
     async fn run(self, mut listener: R::Listener) {
-        let mut pause = PAUSE;
+        let [shortest, longest] = ACCEPT_PAUSES;
+        let mut pause = shortest;
         loop {
             let accepted = poll_fn(|cx| {
                 if self.stop.is_stopped(cx.waker()) {
@@ -297,14 +300,14 @@ impl<R: Runtime> Acceptor<R> {
             match accepted {
                 None => return,
                 Some(Ok((io, address))) => {
-                    pause = PAUSE;
+                    pause = shortest;
                     self.serve(io, &address);
                 }
                 Some(Err(error)) if is_of_one_connection(&error) => {}
                 Some(Err(_)) => {
                     // The process lacks something, descriptors most likely; those who wait stay in the backlog.
                     let _ = within(&self.runtime, &*self.clock, pause, self.stop.stopped()).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    pause = (pause * 2).min(longest);
                 }
             }
         }
@@ -335,26 +338,6 @@ impl<R: Runtime> Drop for Acceptor<R> {
     }
 }
 
-const PAUSE: Duration = Duration::from_millis(10);
-const LONGEST_PAUSE: Duration = Duration::from_millis(100);
-
-/// Errors of the connection that would have been accepted (accept(2)); all others are of the process.
-fn is_of_one_connection(error: &io::Error) -> bool {
-    use io::ErrorKind as Kind;
-    matches!(
-        error.kind(),
-        Kind::ConnectionAborted
-            | Kind::ConnectionReset
-            | Kind::ConnectionRefused
-            | Kind::Interrupted
-            | Kind::HostUnreachable
-            | Kind::NetworkUnreachable
-            | Kind::NetworkDown
-            | Kind::TimedOut
-            | Kind::PermissionDenied
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -364,12 +347,5 @@ mod tests {
         let of_2026 = 1_767_225_600_000_u64 << 22;
         assert!(instance() > of_2026);
         assert_eq!(instance(), instance());
-    }
-
-    #[test]
-    fn running_out_of_descriptors_is_no_error_of_one_connection() {
-        // EMFILE
-        assert!(!is_of_one_connection(&io::Error::from_raw_os_error(24)));
-        assert!(is_of_one_connection(&io::ErrorKind::ConnectionAborted.into()));
     }
 }

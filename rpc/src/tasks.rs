@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use tieline_core::{
     Instant,
-    conn::{Body, Connection, Reply, Served},
+    conn::{Body, Connection, Served},
 };
 
 use crate::{error::Error, handler::Outcome, link::Link, runtime::BoxFuture};
@@ -140,14 +140,7 @@ impl Drop for Task {
 pub(crate) fn answer(conn: &mut Connection<u32>, now: Instant, call: Served, outcome: Outcome) {
     let _ = match outcome {
         Outcome::Answer(Ok(body)) => conn.answer(now, call, Body::Share(body)),
-        Outcome::Answer(Err(error)) => {
-            let error = *error.0;
-            let mut reply = Reply::error(error.status, &error.message);
-            reply.body = Body::Share(error.detail);
-            reply.code = error.code;
-            reply.retry_after = error.retry_after;
-            conn.reply(now, call, &reply)
-        }
+        Outcome::Answer(Err(error)) => conn.reply(now, call, &error.reply()),
         Outcome::Panicked => conn.panicked(now, call),
     };
 }

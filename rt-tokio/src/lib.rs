@@ -75,7 +75,7 @@
 //! # }
 //! ```
 //!
-//! What a peer has shown is at hand where it is decided about it ([`CheckingIn::certificate`]) and in handlers
+//! What a peer has shown is at hand where it is decided about it ([`Applicant::certificate`]) and in handlers
 //! ([`Peer::certificate`]). What goes wrong is a [`TlsError`] that says what to do about it.
 //!
 //! # What else there is

@@ -139,6 +139,17 @@ impl Deadlines {
         self.odd = self.odd.saturating_sub(1);
     }
 
+    /// For when `key` is armed, in nanoseconds; what is in the wheel, for the end of its tick.
+    #[inline]
+    pub(crate) fn armed(&self, key: u32) -> Option<u64> {
+        let node = self.nodes.get(key.wrapping_add(1) as usize)?;
+        match node.list {
+            NOWHERE => None,
+            QUEUE => Some(node.at),
+            _ => Some(node.at.saturating_mul(MILLISECOND)),
+        }
+    }
+
     /// The first of the queue, and its deadline.
     #[inline]
     fn first(&self) -> Option<(u32, u64)> {

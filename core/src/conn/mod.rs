@@ -9,7 +9,7 @@ mod calls;
 mod config;
 mod credit;
 mod cutting;
-mod deadlines;
+pub(crate) mod deadlines;
 mod ending;
 mod event;
 mod fragments;

@@ -13,7 +13,7 @@ use rustls::{
 };
 
 use super::error::TlsError;
-use crate::registry::{CheckingIn, Decision};
+use crate::registry::{Applicant, Decision};
 
 /// The certificate that a peer has shown. It was verified: one of the authorities has signed it, and the peer has its
 /// private key.
@@ -52,7 +52,7 @@ impl fmt::Debug for Certificate {
 ///
 /// Identifiers have to be DNS names or IP addresses then, such as `node-2` or `node-2.eu.example`, and each in its one
 /// spelling: in small letters, without a dot at the end, addresses in their shortest form.
-pub async fn by_certificate(check_in: CheckingIn) -> Decision {
+pub async fn by_certificate(check_in: Applicant) -> Decision {
     let identifier = &check_in.peer.identifier;
     match check_in.certificate() {
         Some(certificate) if certificate.is_for(identifier) => {
