@@ -17,6 +17,9 @@ use tieline_core::{
 };
 
 #[cfg(feature = "tls")]
+use tieline_core::conn::By;
+
+#[cfg(feature = "tls")]
 use crate::tls::Tls;
 use crate::{
     call::Call,
@@ -265,7 +268,10 @@ impl<R: Runtime> Shared<R> {
                 Ok(link)
             }
             #[cfg(feature = "tls")]
-            Err(_) if let Some(error) = link.tls.as_ref().and_then(|tls| tls.error.get()) => {
+            Err(closed)
+                if closed.by == By::Transport
+                    && let Some(error) = link.tls.as_ref().and_then(|tls| tls.error.get()) =>
+            {
                 Err(self.no_tls(error.clone()))
             }
             Err(closed) => Err(ConnectError::CheckIn { address: self.address.clone(), closed }),

@@ -7,6 +7,7 @@
 mod certificate;
 mod config;
 mod error;
+mod plain;
 mod session;
 mod stream;
 #[cfg(test)]

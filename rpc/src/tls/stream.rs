@@ -24,18 +24,16 @@ use super::{
     certificate::{Certificate, Known},
     config::Towards,
     error::TlsError,
-    session::{MOST_PLAIN, Seal, Session, Turn, Use},
+    plain::{Arriving, Leaving, Sealing},
+    session::{Session, Turn},
 };
 use crate::{error::SPEAKS_TLS, runtime::Io};
 
-/// Octets that are encrypted together: as many as the connection commits together.
-const PIECE: usize = Outbox::DEFAULT_MARK;
-/// Chunks from this length on become records of their own; shorter ones are put together first. A record costs about what
-/// copying so much does.
-const ALONE: usize = 4 * 1024;
 /// Octets that are read together: at first, and while more comes than that.
 const LEAST_READ: usize = 8 * 1024;
 const MOST_READ: usize = 64 * 1024;
+/// Octets that encrypting adds to what is read together.
+const SEALS: usize = 256;
 /// Ciphertext that is not whole: the longest message of a handshake, and what was read behind it.
 const MOST_UNREAD: usize = 80 * 1024;
 /// Reads in a row that bring nothing for the connection, before other tasks have their turn.
@@ -72,76 +70,6 @@ pub(crate) struct Tls<I> {
     peer_closed: bool,
     closed: bool,
     failed: Option<TlsError>,
-}
-
-/// Where plaintext goes that has arrived: to the reader as long as it has room.
-struct Arriving<'a> {
-    into: &'a mut BytesMut,
-    left: &'a mut BytesMut,
-}
-
-impl Use for Arriving<'_> {
-    fn arrived(&mut self, plain: &[u8]) {
-        let room = if self.left.is_empty() { self.into.capacity() - self.into.len() } else { 0 };
-        let (now, later) = plain.split_at(room.min(plain.len()));
-        self.into.extend_from_slice(now);
-        self.left.extend_from_slice(later);
-    }
-
-    fn open(&mut self, _seal: &mut dyn Seal, _out: &mut Vec<u8>) -> Result<(), rustls::Error> {
-        Ok(())
-    }
-}
-
-/// Encrypts the front of what is to be written.
-struct Sealing<'a> {
-    arriving: Arriving<'a>,
-    from: &'a Outbox,
-    sealed: usize,
-}
-
-impl Use for Sealing<'_> {
-    fn arrived(&mut self, plain: &[u8]) {
-        self.arriving.arrived(plain);
-    }
-
-    fn open(&mut self, seal: &mut dyn Seal, out: &mut Vec<u8>) -> Result<(), rustls::Error> {
-        let total = self.from.remaining().min(PIECE);
-        let mut gathered = Vec::new();
-        for chunk in self.from.chunks() {
-            let chunk = chunk.get(..chunk.len().min(total - self.sealed)).unwrap_or_default();
-            self.sealed += chunk.len();
-            let last = self.sealed == total;
-            if chunk.len() >= ALONE || (last && gathered.is_empty()) {
-                if !gathered.is_empty() {
-                    seal.seal(&std::mem::take(&mut gathered), out)?;
-                }
-                seal.seal(chunk, out)?;
-            } else {
-                gathered.extend_from_slice(chunk);
-                if gathered.len() >= MOST_PLAIN - ALONE || last {
-                    seal.seal(&std::mem::take(&mut gathered), out)?;
-                }
-            }
-            if last {
-                break;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Says farewell.
-struct Leaving<'a>(Arriving<'a>);
-
-impl Use for Leaving<'_> {
-    fn arrived(&mut self, plain: &[u8]) {
-        self.0.arrived(plain);
-    }
-
-    fn open(&mut self, seal: &mut dyn Seal, out: &mut Vec<u8>) -> Result<(), rustls::Error> {
-        seal.farewell(out)
-    }
 }
 
 impl<I: Io> Tls<I> {
@@ -319,7 +247,9 @@ impl<I: Io> Tls<I> {
             if self.peer_closed {
                 return Poll::Ready(Ok(0));
             }
-            self.came.reserve(self.reach);
+            // What the reader has no room for would be copied twice.
+            let room = (into.capacity() - into.len() + SEALS).max(LEAST_READ);
+            self.came.reserve(self.reach.min(room));
             match self.io.poll_read(cx, &mut self.came) {
                 Poll::Pending => {
                     if self.came.is_empty() {
@@ -337,7 +267,9 @@ impl<I: Io> Tls<I> {
                 Poll::Ready(Ok(octets)) => {
                     self.reach = match octets {
                         // Before the handshake is complete nobody is known who would deserve more.
-                        octets if octets >= self.reach && self.open => (self.reach * 2).min(MOST_READ),
+                        octets if octets >= self.reach.min(room) && self.open => {
+                            (self.reach * 2).min(MOST_READ)
+                        }
                         octets if octets < LEAST_READ => LEAST_READ,
                         _ => self.reach,
                     };
@@ -404,8 +336,9 @@ impl<I: Io> Io for Tls<I> {
             let mut sealing = Sealing { arriving, from: out, sealed: 0 };
             let turn = self.session.turn(&mut self.came, &mut sealing, &mut sealed);
             let plain = sealing.sealed;
-            if let Err(error) = turn {
-                return Poll::Ready(Err(self.fail(error.into())));
+            match turn {
+                Ok(turn) => self.peer_closed |= turn == Turn::PeerClosed,
+                Err(error) => return Poll::Ready(Err(self.fail(error.into()))),
             }
             if sealed.is_empty() {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
