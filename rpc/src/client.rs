@@ -16,12 +16,17 @@ use tieline_core::{
     wire::{Kind, Status},
 };
 
+#[cfg(feature = "tls")]
+use tieline_core::conn::By;
+
+#[cfg(feature = "tls")]
+use crate::tls::Tls;
 use crate::{
     call::Call,
     driver,
     error::{CallError, ConnectError},
     items::{Bidi, ClientStream, Items},
-    link::{Link, watch},
+    link::{Far, Link, watch},
     open::Open,
     peer::Peer,
     prepare::{Mode, Prepared, Target, not_connected},
@@ -77,6 +82,8 @@ struct Shared<R: Runtime> {
     config: Arc<Config>,
     services: Arc<Services>,
     address: String,
+    #[cfg(feature = "tls")]
+    tls: Option<crate::tls::Towards>,
     backoff: Duration,
     /// The connection that calls go to.
     current: RwLock<Option<Arc<Link>>>,
@@ -122,6 +129,8 @@ impl<R: Runtime> Client<R> {
             config: Config::builder(identifier).instance(runtime.instance()),
             runtime,
             services: Services::new(),
+            #[cfg(feature = "tls")]
+            tls: None,
             backoff: Duration::from_millis(100),
         }
     }
@@ -320,16 +329,39 @@ impl<R: Runtime> Shared<R> {
             .map_err(|source| ConnectError::Dial { address: self.address.clone(), source })?;
         let conn =
             Connection::new(Arc::clone(&self.config), Side::Client, self.runtime.seed(), self.clock.now());
-        let services = Arc::clone(&self.services);
-        let link = driver::start(&self.runtime, io, conn, &self.address, services, Role::Client);
+        let link = self.start(io, conn)?;
         let closing = CloseOnDrop(Some(Arc::clone(&link)));
         match Peer::new(Arc::clone(&link)).ready().await {
             Ok(_) => {
                 closing.keep();
                 Ok(link)
             }
+            #[cfg(feature = "tls")]
+            Err(closed)
+                if closed.by == By::Transport
+                    && let Some(error) = link.tls.as_ref().and_then(|tls| tls.error.get()) =>
+            {
+                Err(self.no_tls(error.clone()))
+            }
             Err(closed) => Err(ConnectError::CheckIn { address: self.address.clone(), closed }),
         }
+    }
+
+    /// Drives a connection that was dialled.
+    fn start(&self, io: R::Io, conn: Connection<u32>) -> Result<Arc<Link>, ConnectError> {
+        let services = Arc::clone(&self.services);
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            let (io, known) = Tls::client(io, tls).map_err(|error| self.no_tls(error))?;
+            let far = Far { address: &self.address, tls: Some(known) };
+            return Ok(driver::start(&self.runtime, io, conn, far, services, Role::Client));
+        }
+        Ok(driver::start(&self.runtime, io, conn, Far::new(&self.address), services, Role::Client))
+    }
+
+    #[cfg(feature = "tls")]
+    fn no_tls(&self, source: crate::tls::TlsError) -> ConnectError {
+        ConnectError::Tls { address: self.address.clone(), source }
     }
 
     /// `None`: the client was closed meanwhile, and the attempt is given up.
@@ -474,6 +506,8 @@ pub struct ClientBuilder<R: Runtime> {
     runtime: R,
     config: ConfigBuilder,
     services: Services,
+    #[cfg(feature = "tls")]
+    tls: Option<crate::tls::ClientTls>,
     backoff: Duration,
 }
 
@@ -491,6 +525,15 @@ impl<R: Runtime> ClientBuilder<R> {
     #[must_use]
     pub fn heartbeat_interval(mut self, interval: Duration) -> Self {
         self.config = self.config.heartbeat_interval(interval);
+        self
+    }
+
+    /// Speaks TLS with the node, from the first octet. A node that does not is an error, as is one whose certificate is
+    /// not accepted: see [`TlsError`](crate::TlsError).
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: crate::tls::ClientTls) -> Self {
+        self.tls = Some(tls);
         self
     }
 
@@ -524,6 +567,12 @@ impl<R: Runtime> ClientBuilder<R> {
 
     fn share(self, address: &str) -> Result<Arc<Shared<R>>, ConnectError> {
         let config = self.services.describe(self.config).build()?;
+        #[cfg(feature = "tls")]
+        let tls = match self.tls.map(|tls| tls.towards(address)) {
+            Some(Err(source)) => return Err(ConnectError::Tls { address: address.to_owned(), source }),
+            Some(Ok(tls)) => Some(tls),
+            None => None,
+        };
         let clock = self.runtime.clock();
         Ok(Arc::new(Shared {
             runtime: self.runtime,
@@ -531,6 +580,8 @@ impl<R: Runtime> ClientBuilder<R> {
             config,
             services: Arc::new(self.services),
             address: address.to_owned(),
+            #[cfg(feature = "tls")]
+            tls,
             backoff: self.backoff,
             current: RwLock::new(None),
             status: Mutex::new(Progress { why: "not connected yet".to_owned(), ..Progress::default() }),

@@ -22,7 +22,7 @@ use tieline_core::{
 
 use crate::{
     handler::{Outcome, Progress},
-    link::{Link, State},
+    link::{Far, Link, State},
     registry::Role,
     runtime::{BoxFuture, Io, Time},
     services::{Services, Spares},
@@ -557,15 +557,15 @@ fn leave(state: &mut State, cx: &Context<'_>) {
 }
 
 /// A connection that is driven in the background.
-pub(crate) fn start<R: crate::runtime::Runtime>(
+pub(crate) fn start<R: crate::runtime::Runtime, I: Io>(
     runtime: &R,
-    io: R::Io,
+    io: I,
     conn: Connection<u32>,
-    address: &str,
+    far: Far<'_>,
     services: Arc<Services>,
     mut role: Role,
 ) -> Arc<Link> {
-    let link = Link::new(conn, runtime.clock(), address);
+    let link = Link::new(conn, runtime.clock(), far);
     role.opened(&link);
     let spawn: Spawn = {
         let runtime = runtime.clone();

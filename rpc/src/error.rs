@@ -198,6 +198,15 @@ pub enum ConnectError {
         /// How it ended.
         closed: Closed,
     },
+    /// Somebody answered, but there is no TLS with them, or none that this end accepts.
+    #[cfg(feature = "tls")]
+    #[error("no TLS with {address}: {source}")]
+    Tls {
+        /// Who was dialled.
+        address: String,
+        /// What is wrong.
+        source: crate::tls::TlsError,
+    },
 }
 
 impl ConnectError {
@@ -210,9 +219,13 @@ impl ConnectError {
     }
 }
 
+/// What a node that speaks TLS says to a client that does not.
+pub(crate) const SPEAKS_TLS: &str = "this node speaks TLS, and the client does not";
+
 /// What to do about it.
 fn hint(closed: &Closed) -> &'static str {
     match closed.status {
+        Status::PROTOCOL_ERROR if closed.message == SPEAKS_TLS => "; give the client its TLS",
         Status::VERSION_UNSUPPORTED => "; bring both ends to the same version",
         Status::CHECK_IN_REFUSED => "; look at the identifier and the credential",
         Status::IDENTITY_CONFLICT => "; another process uses this identifier",

@@ -13,16 +13,12 @@ use std::{
     time::Duration,
 };
 
-use tieline_core::{
-    Instant,
-    conn::{CheckingIn, PeerInfo},
-    wire::Status,
-};
+use tieline_core::{Instant, conn::PeerInfo, wire::Status};
 
 use crate::{
     driver::Spawn,
     link::{Link, State, watch},
-    registry::{Decision, Registry},
+    registry::{Applicant, Decision, Registry},
     runtime::BoxFuture,
 };
 
@@ -45,7 +41,7 @@ struct Refusal {
 }
 
 /// Decides about a check-in, in a task of its own. The core bounds how long that may take.
-pub(crate) fn verify(registry: &Arc<Registry>, link: &Arc<Link>, spawn: &Spawn, check_in: CheckingIn) {
+pub(crate) fn verify(registry: &Arc<Registry>, link: &Arc<Link>, spawn: &Spawn, check_in: Applicant) {
     let Some(verifier) = &registry.verifier else { return };
     let who = Arc::clone(&check_in.peer);
     let decision = catch_unwind(AssertUnwindSafe(|| verifier(check_in)));

@@ -9,6 +9,7 @@
 //! | call a node | [`Client`], [`Peer`], [`Call`] |
 //! | stream to or from it | [`Items`], [`ClientStream`], [`Bidi`], and [`Open`] for their options |
 //! | serve calls | [`Server`], [`Services`], [`Context`], [`ServedItems`], [`ServedSink`] |
+//! | encrypt, and know peers by certificates (feature `tls`) | `ClientTls`, `ServerTls`, `TlsError` |
 //! | understand an error | [`CallError`], and [`Ran`]: did the call run? |
 //! | write an adapter for another runtime | [`Runtime`], [`Io`], [`Time`], [`Listener`], [`Address`] |
 //!
@@ -39,6 +40,8 @@ mod served;
 mod server;
 mod services;
 mod tasks;
+#[cfg(feature = "tls")]
+mod tls;
 pub mod transport;
 #[cfg(unix)]
 pub mod unix;
@@ -55,10 +58,14 @@ pub use open::Open;
 pub use peer::Peer;
 pub use runtime::{BoxFuture, Clock, Io, Listener, Runtime, Time};
 pub use served::{ServedItems, ServedSink};
-pub use server::{Decision, Server, ServerBuilder, instance};
+pub use server::{Applicant, Decision, Server, ServerBuilder, instance};
 pub use services::Services;
 pub use tieline_core::{
     Instant,
     conn::{Answer, By, CheckingIn, Closed, ConfigBuilder, ConfigError, Limits, Outbox, PeerInfo, Stats},
     wire::{Class, Metadata, Ran, Retry, Status},
+};
+#[cfg(feature = "tls")]
+pub use tls::{
+    Authorities, Certificate, ClientTls, Identity, ServerTls, TlsConfigError, TlsError, by_certificate,
 };

@@ -66,10 +66,30 @@ pub(crate) struct Link {
     pub(crate) clock: Arc<dyn Clock>,
     /// The peer, for people to read: an identifier once it is known, and an address.
     pub(crate) address: Arc<str>,
+    /// What is known of its TLS, if it has one.
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<Arc<crate::tls::Known>>,
+}
+
+/// The far end, before anything was heard of it.
+pub(crate) struct Far<'a> {
+    pub(crate) address: &'a str,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<Arc<crate::tls::Known>>,
+}
+
+impl<'a> Far<'a> {
+    pub(crate) const fn new(address: &'a str) -> Self {
+        Self {
+            address,
+            #[cfg(feature = "tls")]
+            tls: None,
+        }
+    }
 }
 
 impl Link {
-    pub(crate) fn new(conn: Connection<u32>, clock: Arc<dyn Clock>, address: &str) -> Arc<Self> {
+    pub(crate) fn new(conn: Connection<u32>, clock: Arc<dyn Clock>, far: Far<'_>) -> Arc<Self> {
         let state = State {
             conn,
             waiters: Waiters::default(),
@@ -85,7 +105,19 @@ impl Link {
             probe: None,
             watchers: Vec::new(),
         };
-        Arc::new(Self { state: Mutex::new(state), clock, address: address.into() })
+        Arc::new(Self {
+            state: Mutex::new(state),
+            clock,
+            address: far.address.into(),
+            #[cfg(feature = "tls")]
+            tls: far.tls,
+        })
+    }
+
+    /// The certificate that the peer has shown.
+    #[cfg(feature = "tls")]
+    pub(crate) fn certificate(&self) -> Option<&crate::tls::Certificate> {
+        self.tls.as_ref()?.certificate.get()
     }
 
     /// Nothing that runs under this lock can panic half-way through a change: the core does not panic.

@@ -82,6 +82,14 @@ impl Peer {
         &self.link.address
     }
 
+    /// The certificate that the peer has shown: a node always, if the connection speaks TLS; a client if the server
+    /// required one.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn certificate(&self) -> Option<&crate::tls::Certificate> {
+        self.link.certificate()
+    }
+
     /// Whether check-in is complete and the connection is not over.
     #[must_use]
     pub fn is_ready(&self) -> bool {

@@ -11,8 +11,9 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use tieline_core::{
-    conn::{CheckingIn, PeerInfo, Stats},
+    conn::{self, PeerInfo, Stats},
     wire::Status,
 };
 
@@ -27,6 +28,29 @@ use crate::{
 /// Connections that are not checked in, at most; a new one beyond that closes the oldest (protocol §4).
 const MAX_UNCHECKED: usize = 1024;
 
+/// Who wants to check in, and waits for a decision.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Applicant {
+    /// What the client said of itself.
+    pub peer: Arc<PeerInfo>,
+    /// What it showed as its credential; opaque to the protocol.
+    pub credential: Bytes,
+    /// Where it comes from, for people to read.
+    pub address: Arc<str>,
+    #[cfg(feature = "tls")]
+    pub(crate) certificate: Option<crate::tls::Certificate>,
+}
+
+#[cfg(feature = "tls")]
+impl Applicant {
+    /// The certificate that it has shown, if the server required one.
+    #[must_use]
+    pub const fn certificate(&self) -> Option<&crate::tls::Certificate> {
+        self.certificate.as_ref()
+    }
+}
+
 /// A server's answer to a check-in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
@@ -39,7 +63,7 @@ pub enum Decision {
 }
 
 /// Decides about check-ins.
-pub(crate) type Verifier = Box<dyn Fn(CheckingIn) -> BoxFuture<Decision> + Send + Sync>;
+pub(crate) type Verifier = Box<dyn Fn(Applicant) -> BoxFuture<Decision> + Send + Sync>;
 
 /// Waits for a while.
 pub(crate) type Sleep = Box<dyn Fn(Duration) -> BoxFuture<()> + Send + Sync>;
@@ -68,7 +92,14 @@ impl Role {
         }
     }
 
-    pub(crate) fn verify(&self, link: &Arc<Link>, spawn: &Spawn, check_in: CheckingIn) {
+    pub(crate) fn verify(&self, link: &Arc<Link>, spawn: &Spawn, check_in: conn::CheckingIn) {
+        let check_in = Applicant {
+            peer: check_in.peer,
+            credential: check_in.credential,
+            address: Arc::clone(&link.address),
+            #[cfg(feature = "tls")]
+            certificate: link.certificate().cloned(),
+        };
         if let Self::Server(member) = self {
             identity::verify(&member.registry, link, spawn, check_in);
         }

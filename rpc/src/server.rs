@@ -8,12 +8,15 @@ use std::{
     time::Duration,
 };
 
-use tieline_core::conn::{CheckingIn, Config, ConfigBuilder, ConfigError, Connection, Limits, Side};
+use tieline_core::conn::{Config, ConfigBuilder, ConfigError, Connection, Limits, Side};
 
-pub use crate::registry::Decision;
+pub use crate::registry::{Applicant, Decision};
+#[cfg(feature = "tls")]
+use crate::tls::Tls;
 use crate::{
     driver,
     error::ListenError,
+    link::Far,
     meter::Meter,
     peer::Peer,
     registry::{Registry, Role, Sleep, Verifier},
@@ -44,6 +47,8 @@ impl<R: Runtime> Server<R> {
             runtime,
             services: Services::new(),
             verifier: None,
+            #[cfg(feature = "tls")]
+            tls: None,
         }
     }
 
@@ -109,6 +114,8 @@ pub struct ServerBuilder<R: Runtime> {
     config: ConfigBuilder,
     services: Services,
     verifier: Option<Verifier>,
+    #[cfg(feature = "tls")]
+    tls: Option<crate::tls::ServerTls>,
 }
 
 impl<R: Runtime> ServerBuilder<R> {
@@ -121,12 +128,21 @@ impl<R: Runtime> ServerBuilder<R> {
         self
     }
 
+    /// Speaks TLS with every client, from the first octet. One that does not is told so and sent away. The time for the
+    /// handshake is that for the check-in.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: crate::tls::ServerTls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
     /// Decides who may check in, by what they say of themselves and the credential that they show. Within 5 s; who is
     /// not decided about is refused. Without a verifier everybody comes in.
     #[must_use]
     pub fn verify<F, Fut>(mut self, verifier: F) -> Self
     where
-        F: Fn(CheckingIn) -> Fut + Send + Sync + 'static,
+        F: Fn(Applicant) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Decision> + Send + 'static,
     {
         self.verifier = Some(Box::new(move |check_in| Box::pin(verifier(check_in))));
@@ -196,6 +212,8 @@ impl<R: Runtime> ServerBuilder<R> {
             services: Arc::new(self.services),
             registry,
             stop,
+            #[cfg(feature = "tls")]
+            tls: self.tls.map(crate::tls::ServerTls::ready),
         };
         self.runtime.spawn(Box::pin(acceptor.run(listener)));
         Ok(server)
@@ -268,6 +286,8 @@ struct Acceptor<R: Runtime> {
     services: Arc<Services>,
     registry: Arc<Registry>,
     stop: Arc<StopAccepting>,
+    #[cfg(feature = "tls")]
+    tls: Option<Arc<rustls::ServerConfig>>,
 }
 
 impl<R: Runtime> Acceptor<R> {
@@ -303,7 +323,17 @@ impl<R: Runtime> Acceptor<R> {
         let conn =
             Connection::new(Arc::clone(&self.config), Side::Server, self.runtime.seed(), self.clock.now());
         let role = Role::server(&self.registry);
-        driver::start(&self.runtime, io, conn, address, Arc::clone(&self.services), role);
+        let services = Arc::clone(&self.services);
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            // Without a session there is nothing that could be said to the client.
+            if let Ok((io, known)) = Tls::server(io, tls) {
+                let far = Far { address, tls: Some(known) };
+                driver::start(&self.runtime, io, conn, far, services, role);
+            }
+            return;
+        }
+        driver::start(&self.runtime, io, conn, Far::new(address), services, role);
     }
 }
 

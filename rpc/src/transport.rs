@@ -43,6 +43,10 @@ pub fn dead_after(interval: Duration) -> Duration {
 /// What went wrong with the transport, for people.
 #[must_use]
 pub fn what_broke(error: &io::Error) -> &'static str {
+    #[cfg(feature = "tls")]
+    if let Some(error) = error.get_ref().and_then(|error| error.downcast_ref::<crate::tls::TlsError>()) {
+        return error.brief();
+    }
     match error.kind() {
         io::ErrorKind::ConnectionReset => "the peer reset the connection",
         io::ErrorKind::BrokenPipe => "the peer has closed the connection",

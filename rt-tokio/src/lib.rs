@@ -44,6 +44,42 @@
 //! # }
 //! ```
 //!
+//! # TLS
+//!
+//! With the feature `tls` connections are encrypted and both ends can know each other by certificates, by rustls and
+//! TLS 1.3, over TCP and Unix sockets alike. A node speaks TLS from the first octet or not at all. This one lets in those
+//! whom the cluster's own authority knows, each under its own name only:
+//!
+//! ```no_run
+//! use tieline_tokio::{Authorities, Client, ClientTls, Identity, Server, ServerTls, by_certificate};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let authority = Authorities::from_pem(std::fs::read("cluster.pem")?)?;
+//!
+//! let node_2 = Identity::from_pem(std::fs::read("node-2.pem")?, std::fs::read("node-2.key")?)?;
+//! let server = Server::builder("node-2")
+//!     .tls(ServerTls::new(&node_2).require_client(&authority))
+//!     .verify(by_certificate)
+//!     .method("demo.Text/Upper", |_cx, body| async move { Ok(body.to_ascii_uppercase()) })
+//!     .listen("0.0.0.0:7400")
+//!     .await?;
+//!
+//! let node_1 = Identity::from_pem(std::fs::read("node-1.pem")?, std::fs::read("node-1.key")?)?;
+//! let client = Client::builder("node-1")
+//!     .tls(ClientTls::new(&authority).identity(&node_1).server_name("node-2"))
+//!     .connect("10.0.0.2:7400")
+//!     .await?;
+//! # drop((server, client));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What a peer has shown is at hand where it is decided about it ([`Applicant::certificate`]) and in handlers
+//! ([`Peer::certificate`]). What goes wrong is a [`TlsError`] that says what to do about it.
+//!
+//! # What else there is
+//!
 //! Everything else is the `tieline` crate, re-exported here: see [`Client`], [`Server`], [`Peer`], [`CallError`].
 //! TCP connections set TCP_NODELAY, TCP_NOTSENT_LOWAT and, once checked in, TCP_USER_TIMEOUT. An address `unix:/PATH`
 //! is a Unix socket; its listener removes a file that a killed process left behind, and its own when it goes.

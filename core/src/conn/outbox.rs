@@ -141,6 +141,11 @@ impl Outbox {
         Some(piece)
     }
 
+    /// Appends octets that were encoded elsewhere, without copying them: for a transport that writes through another one.
+    pub fn push(&mut self, octets: Bytes) {
+        self.share(octets);
+    }
+
     /// Gives memory back if nothing waits; for a connection that goes idle.
     pub fn release(&mut self) {
         if self.len == 0 {
