@@ -251,6 +251,12 @@ impl<U> Driven<U> {
         self.cause.get_or_insert(Disconnect::Error(what_broke(error)));
     }
 
+    /// Whether something is committed and not written.
+    #[inline]
+    pub(crate) const fn owes(&self) -> bool {
+        self.rest.is_some()
+    }
+
     /// Ends the stream to the peer once everything is out.
     pub(crate) fn shut(&mut self) {
         if self.rest.is_none() && !self.shut && !self.mute && self.dialling.is_none() {
