@@ -220,16 +220,18 @@ impl<I: Io, T: Time> Driver<I, T> {
         }
     }
 
-    /// Gives memory back, as the core has done: nobody has called for a while.
+    /// Gives memory back, as the core has done: nobody has called for a while. What waits for the end of this turn stays.
     #[cold]
     fn release(&mut self) {
         self.spares.release();
         self.outbox.release();
         self.buffer.take_if(|buffer| buffer.is_empty());
-        (self.wakers, self.requests, self.answers) = (Vec::new(), Vec::new(), Vec::new());
-        if self.stops.is_empty() && self.milestones.is_empty() {
-            (self.stops, self.milestones) = (Vec::new(), Vec::new());
-        }
+        // Of a vector without capacity nothing is left.
+        self.wakers.shrink_to_fit();
+        self.requests.shrink_to_fit();
+        self.answers.shrink_to_fit();
+        self.stops.shrink_to_fit();
+        self.milestones.shrink_to_fit();
         if self.running.iter().all(Option::is_none) {
             self.running = Vec::new();
         }

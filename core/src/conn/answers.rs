@@ -229,6 +229,7 @@ impl Machine {
 
     /// A RESPONSE in pieces is whole.
     pub(super) fn answer_done(&mut self, arriving: Arriving) -> Flow {
+        self.idle_since = self.now;
         let unwanted = arriving.unwanted;
         let Message::Answer { slot, status, envelope } = &arriving.message else { return Flow::Again };
         let (slot, status, envelope) = (*slot, *status, envelope.clone());

@@ -113,6 +113,7 @@ impl Machine {
         }
         serving.unwritten = false;
         serving.body = Bytes::new();
+        self.idle_since = self.now;
         self.served_timers.remove(to.slot);
         self.served.release(to.slot);
         self.trim();
