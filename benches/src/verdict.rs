@@ -241,6 +241,18 @@ mod tests {
     }
 
     #[test]
+    fn another_runtime_is_held_against_tokio() {
+        let row = [
+            Rounds::fake(Target::Tieline, &[(100.0, 1.0), (200.0, 1.0), (100.0, 1.0)]),
+            Rounds::fake(Target::AsyncStd, &[(70.0, 1.0), (100.0, 1.0), (80.0, 1.0)]),
+        ];
+        let line = of_ratio("row", Goal::AsyncStd { least: 0.6 }, &row);
+        assert_eq!(line.figure, "calls/s of tieline-async-std ÷ tieline-tokio");
+        assert_eq!((line.measured.as_str(), line.by_hand.as_str()), ("0.70", "–"));
+        assert_eq!(line.verdict, "met, missed in 1 of 3 rounds");
+    }
+
+    #[test]
     fn what_is_not_counted_is_neither_met_nor_missed() {
         let verdicts = |instructions, allocations| -> Vec<String> {
             let lines = of_count(&Count::fake(instructions, allocations));

@@ -60,7 +60,7 @@ pub fn a_node_that_is_killed_is_found_again<A: Adapter>(test: &str) {
             });
             let server = server.listen(&address).await.unwrap();
             say(server.address());
-            // Its last line, and it has none if it is told to end instead.
+            // It stays until it is killed, or until nothing more will be said to it.
             let told = Told::listen();
             let ended = async {
                 told.line().await;
