@@ -121,7 +121,7 @@ impl State {
     }
 
     /// The connections whose octets go this way between two hosts.
-    fn ways(&self, from: usize, to: usize) -> Vec<Way> {
+    pub(crate) fn ways(&self, from: usize, to: usize) -> Vec<Way> {
         let mut ways = Vec::new();
         for (&conn, ends) in &self.conns {
             for side in [Side::Dialler, Side::Acceptor] {

@@ -108,7 +108,6 @@
 //! take no bandwidth. Code that computes takes no virtual time, unless it says so by [`compute`].
 #![forbid(unsafe_code)]
 
-mod check;
 mod conn;
 mod dial;
 mod ends;
@@ -120,6 +119,7 @@ mod line;
 mod link;
 mod rng;
 mod runtime;
+mod seeds;
 mod sim;
 mod state;
 mod storm;
@@ -132,10 +132,10 @@ mod world;
 pub use tieline::*;
 
 pub use self::{
-    check::check,
     fault::{Fault, Faults},
     link::Link,
     runtime::{Socket, SocketListener, Timer},
+    seeds::check,
     sim::Sim,
     state::Ended,
     storm::Storm,

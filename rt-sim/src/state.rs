@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    conn::{Conn, Side, Way},
+    conn::Conn,
     events::{Event, Events},
     fault::{Fault, Faults},
     line::Line,
@@ -223,15 +223,7 @@ impl State {
 
     /// What has waited in this direction goes on.
     pub(crate) fn release(&mut self, from: usize, to: usize) {
-        let mut ways = Vec::new();
-        for (&conn, ends) in &self.conns {
-            for side in [Side::Dialler, Side::Acceptor] {
-                if ends.hosts(side) == (from, to) {
-                    ways.push(Way { conn, from: side });
-                }
-            }
-        }
-        for way in ways {
+        for way in self.ways(from, to) {
             self.arrange_arrival(way);
             self.arrange_ack(way.back());
         }
