@@ -177,7 +177,7 @@ fn what_it_cannot_do_is_said() {
 
 #[test]
 fn a_unix_socket_is_an_address_like_others() {
-    for runtime in ["async-std", "mio"] {
+    for runtime in runtimes() {
         let file = format!("tieline-conformance-{}-{runtime}", std::process::id());
         let address = format!("unix:{}", std::env::temp_dir().join(file).display());
         let testee = Testee::start(runtime, &["--listen", &address]);

@@ -2,6 +2,7 @@
 //!
 //! It adds nothing to the client: no time-outs, no attempts, no order but that of the lines.
 
+mod client;
 mod command;
 mod lines;
 mod reply;

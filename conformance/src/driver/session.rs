@@ -6,14 +6,11 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use tieline::{
-    CallError, Client, ClientBuilder, ClientState, Closed, Context, Instant, Limits, Peer, Ran, Runtime,
-    Services, Status,
-};
+use tieline::{CallError, Client, ClientState, Closed, Instant, Peer, Ran, Runtime, Status};
 use tokio::sync::oneshot;
 
 use super::{
+    client::{SNAPPY, describe},
     command::{Call, Command, Connect, Open, Receive, Serve, Token},
     reply::{Connection, Reply},
     stream::{Received, Stream},
@@ -21,8 +18,6 @@ use super::{
 
 /// Streams whose end was not received yet.
 const MAX_STREAMS: usize = 4096;
-/// The number of the feature Snappy (protocol, R-CHK-23).
-const SNAPPY: u32 = 1;
 
 /// All that the commands of one process share.
 pub(super) struct Session<R: Runtime> {
@@ -344,62 +339,4 @@ fn failed(error: CallError) -> Reply {
 fn ms_up(now: Instant, then: Instant) -> u64 {
     let micros = now.saturating_since(then).as_micros();
     u64::try_from(micros.div_ceil(1000)).unwrap_or(u64::MAX)
-}
-
-/// The client that `connect` and `serve` ask for.
-fn describe<R: Runtime>(connect: &Connect, serve: Option<&Serve>, runtime: &R) -> ClientBuilder<R> {
-    let mut limits = Limits::default();
-    for (said, kept) in [
-        (connect.max_frame, &mut limits.max_frame),
-        (connect.max_message, &mut limits.max_message),
-        (connect.max_item, &mut limits.max_item),
-        (connect.stream_window, &mut limits.stream_window),
-    ] {
-        if said > 0 {
-            *kept = said;
-        }
-    }
-    // One message must fit, whatever its size.
-    let message = usize::try_from(limits.max_message).unwrap_or(usize::MAX);
-    limits.memory = limits.memory.max(message);
-    limits.server_memory = limits.server_memory.max(message);
-    let mut services = Services::new();
-    if let Some(serve) = serve {
-        limits.max_concurrent = serve.max_concurrent;
-        let delay = Duration::from_millis(serve.delay_ms);
-        for method in &serve.methods {
-            services = services.method(method, echo(runtime, delay));
-        }
-    }
-    let features = connect.features.contains(&SNAPPY);
-    // What a server makes of a proposal of 0.
-    let heartbeat = if connect.heartbeat_ms == 0 { 10_000 } else { connect.heartbeat_ms };
-    Client::builder(&connect.identifier)
-        .services(services)
-        .limits(limits)
-        .heartbeat_interval(Duration::from_millis(heartbeat))
-        .credential(&connect.credential.0)
-        .backoff(Duration::from_millis(connect.backoff_ms))
-        .configure(|config| {
-            let timeout = Duration::from_millis(connect.check_in_timeout_ms);
-            // Who offers a feature uses it.
-            config.ack_timeout(timeout).snappy(features).compress(features)
-        })
-}
-
-/// A method that answers with its argument, after a while.
-fn echo<R: Runtime>(
-    runtime: &R,
-    delay: Duration,
-) -> impl Fn(Context, Bytes) -> tieline::BoxFuture<Result<Bytes, tieline::Error>> + Send + Sync + 'static {
-    let runtime = runtime.clone();
-    move |_, octets| {
-        let runtime = runtime.clone();
-        Box::pin(async move {
-            if !delay.is_zero() {
-                runtime.sleep(delay).await;
-            }
-            Ok(octets)
-        })
-    }
 }
