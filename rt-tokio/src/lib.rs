@@ -75,8 +75,8 @@
 //! # }
 //! ```
 //!
-//! What a peer has shown is at hand where it is decided about it ([`Applicant::certificate`]) and in handlers
-//! ([`Peer::certificate`]). What goes wrong is a [`TlsError`] that says what to do about it.
+//! What a peer has shown is at hand where it is decided about it (`Applicant::certificate`) and in handlers
+//! (`Peer::certificate`). What goes wrong is a `TlsError` that says what to do about it.
 //!
 //! # What else there is
 //!
