@@ -246,8 +246,9 @@ mod tests {
             Rounds::fake(Target::Tieline, &[(100.0, 1.0), (200.0, 1.0), (100.0, 1.0)]),
             Rounds::fake(Target::AsyncStd, &[(70.0, 1.0), (100.0, 1.0), (80.0, 1.0)]),
         ];
-        let line = of_ratio("row", Goal::AsyncStd { least: 0.6 }, &row);
-        assert_eq!(line.figure, "calls/s of tieline-async-std ÷ tieline-tokio");
+        let goal = Goal::Calls { of: Target::AsyncStd, beside: Target::Tieline, least: 0.6 };
+        let line = of_ratio("row", goal, &row);
+        assert_eq!(line.figure, "tieline-async-std: calls/s ÷ tieline-tokio");
         assert_eq!((line.measured.as_str(), line.by_hand.as_str()), ("0.70", "–"));
         assert_eq!(line.verdict, "met, missed in 1 of 3 rounds");
     }
