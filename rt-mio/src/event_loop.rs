@@ -165,7 +165,9 @@ impl<A: App> Loop<A> {
         }
         self.expire(now);
         // Everybody who is ready now, once; who becomes ready meanwhile comes in the next turn.
-        for _ in 0..self.net.ready.len() {
+        let ready = self.net.ready.len();
+        self.net.alone = ready == 1;
+        for _ in 0..ready {
             let Some(number) = self.net.ready.pop() else { break };
             turn(&mut self.app, &mut self.net, number);
         }

@@ -85,6 +85,8 @@ pub struct Net<U> {
     pub(crate) now: Instant,
     /// Who has its turn: whatever it is told is found at the end of that.
     pub(crate) turning: u32,
+    /// Nobody else has a turn in this one of the loop.
+    pub(crate) alone: bool,
     /// Where committed octets stand between the core and the kernel.
     scratch: Outbox,
     connections: usize,
@@ -106,6 +108,7 @@ impl<U> Net<U> {
             timer_deadlines: DeadlineIndex::new(),
             now: clock::now(),
             turning: NOBODY,
+            alone: true,
             scratch: Outbox::new(),
             connections: 0,
             unchecked: 0,

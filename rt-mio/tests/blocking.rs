@@ -34,7 +34,7 @@ impl Node {
         let address = address.to_owned();
         let thread = thread::spawn(move || {
             let handlers = Handlers::new()
-                .function(ECHO, |body| Ok(body))
+                .function(ECHO, Ok)
                 .method(NOTE, move |net, conn, request| {
                     note.send(request.payload).unwrap();
                     net.stopped(conn, request.call);

@@ -23,8 +23,7 @@ const NEVER: &str = "t.T/Never";
 fn node() -> (Handle<Handlers>, ConnId, thread::JoinHandle<()>) {
     let (tell, told) = mpsc::channel();
     let thread = thread::spawn(move || {
-        let handlers =
-            Handlers::new().function(ECHO, |body| Ok(body)).method(NEVER, |_net, _conn, _request| {});
+        let handlers = Handlers::new().function(ECHO, Ok).method(NEVER, |_net, _conn, _request| {});
         let config = handlers.describe(Config::builder("node")).build().unwrap();
         let mut node = Loop::new(handlers).unwrap();
         let listener = node.net().listen("127.0.0.1:0", &config).unwrap();
