@@ -84,7 +84,6 @@ fn an_idle_connection_holds_next_to_nothing_but_the_core() {
     drop(far);
     let held_by_far = before - HELD.load(Ordering::Relaxed);
     let each = held_by_far / CONNECTIONS;
-    println!("an idle connection holds {each} octets");
     assert!(each <= MOST, "an idle connection holds {each} octets");
     drop(near);
 }
