@@ -48,7 +48,7 @@ impl<A: App> Loop<A> {
         let poller = Poller::new()?;
         let waker = mio::Waker::new(poller.registry(), WAKER)?;
         let shared = Shared::new(poller.registry(), waker)?;
-        let net = Net::new(poller.registry().try_clone()?, Arc::clone(&shared));
+        let net = Net::new(Arc::clone(&shared));
         Ok(Self {
             events: Events::with_capacity(EVENTS),
             app,

@@ -10,7 +10,7 @@ use std::{
 use mio::{
     Interest, Registry, Token,
     event::Source,
-    net::{TcpListener, UnixListener},
+    net::{TcpListener, UnixListener, UnixStream},
 };
 use socket2::{Domain, Protocol, Socket as Socket2, Type};
 use tieline::Address;
@@ -158,6 +158,7 @@ fn bind_unix(path: &Path) -> io::Result<Listening> {
 /// A socket at which nobody listens.
 fn is_left_over(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|about| about.file_type().is_socket())
-        && std::os::unix::net::UnixStream::connect(path)
+        // One that does not wait: a listener that does not keep up is one all the same.
+        && UnixStream::connect(path)
             .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }

@@ -71,7 +71,6 @@ pub(crate) enum Place<U> {
 /// in the next; none of them waits, and none makes a system call but those that dial and listen. A connection that has
 /// gone is no error that could not happen otherwise: each verb answers as the core does once a connection is over.
 pub struct Net<U> {
-    pub(crate) registry: Registry,
     pub(crate) shared: Arc<Shared>,
     places: Slots<Place<U>>,
     /// Connections and listeners with something to do.
@@ -97,9 +96,8 @@ pub struct Net<U> {
 }
 
 impl<U> Net<U> {
-    pub(crate) fn new(registry: Registry, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self {
-            registry,
             shared,
             places: Slots::new(),
             ready: ReadySet::new(),
@@ -243,10 +241,10 @@ impl<U> Net<U> {
         self.ready.remove(number);
         match self.places.remove(number) {
             Some(Place::Conn(mut driven)) => {
-                driven.deregister(&self.registry);
+                driven.deregister(&self.shared.registry);
                 self.connections = self.connections.saturating_sub(1);
             }
-            Some(Place::Listener(mut listener)) => listener.deregister(&self.registry),
+            Some(Place::Listener(mut listener)) => listener.deregister(&self.shared.registry),
             None => {}
         }
     }
@@ -255,7 +253,7 @@ impl<U> Net<U> {
     #[inline]
     pub(crate) fn parts(&mut self, number: u32) -> Option<(&mut Driven<U>, &mut Outbox, &Registry)> {
         match self.places.get_mut(number) {
-            Some(Place::Conn(driven)) => Some((driven, &mut self.scratch, &self.registry)),
+            Some(Place::Conn(driven)) => Some((driven, &mut self.scratch, &self.shared.registry)),
             _ => None,
         }
     }
@@ -298,7 +296,7 @@ impl<U> Net<U> {
     fn attend(&mut self, listening: Listening, config: &Arc<Config>) -> io::Result<ListenerId> {
         let listener = Listener::new(listening, Arc::clone(config));
         let name = self.places.insert(Place::Listener(Box::new(listener))).map_err(|_| no_number())?;
-        let registry = &self.registry;
+        let registry = &self.shared.registry;
         if let Some(Place::Listener(listener)) = self.places.get_mut(name.number)
             && let Err(error) = listener.register(registry, direct(name.number))
         {
