@@ -34,7 +34,8 @@ use crate::{
 const EVENTS: usize = 32;
 /// Callers that are woken together.
 const WAKERS: usize = 256;
-/// Octets of answers that are written together while there is more to answer: a quarter of what was read, within these.
+/// Octets of answers that are written together while there is more to answer: a quarter of what was read, within these;
+/// the most if other connections have their turns meanwhile, whose peers have something to do then.
 const LEAST_PIECE: usize = 2 * 1024;
 const MOST_PIECE: usize = 64 * 1024;
 /// Turns before other tasks of the runtime get theirs, and octets read and written: whoever makes a call meanwhile waits
@@ -60,6 +61,8 @@ pub(crate) struct Driver<I, T> {
     /// The transport has said that nothing has arrived, and wakes this task when something does.
     dry: bool,
     next: Next,
+    /// The core has given its memory back.
+    folded: bool,
     /// When the timer that is armed fires.
     armed: Option<Instant>,
     /// Whom it wakes.
@@ -71,6 +74,10 @@ pub(crate) struct Driver<I, T> {
     deaf: bool,
     /// Octets that the last read brought.
     came: usize,
+    /// The number of this connection's last turn among those of all that serve the same, and whether it had them all since
+    /// the turn before.
+    turn_number: u64,
+    alone: bool,
     /// Octets read and written since other tasks had their turn, and how many of those were woken.
     moved: usize,
     woken: usize,
@@ -122,12 +129,15 @@ impl<I: Io, T: Time> Driver<I, T> {
             buffer: None,
             dry: false,
             next,
+            folded: false,
             armed: None,
             timed: None,
             sent: 0,
             broken: None,
             deaf: false,
             came: 0,
+            turn_number: 0,
+            alone: true,
             moved: 0,
             woken: 0,
             mute: false,
@@ -150,7 +160,7 @@ impl<I: Io, T: Time> Driver<I, T> {
         self.feed(&mut state, now);
         // A large batch is answered in pieces, so that the peer has something to do while this end goes on; a piece is
         // large enough to be worth its system call.
-        let piece = (self.came / 4).clamp(LEAST_PIECE, MOST_PIECE);
+        let piece = if self.alone { (self.came / 4).clamp(LEAST_PIECE, MOST_PIECE) } else { MOST_PIECE };
         let more = loop {
             let more = self.fetch(&mut state, now);
             if !self.requests.is_empty() {
@@ -196,12 +206,32 @@ impl<I: Io, T: Time> Driver<I, T> {
     /// What is to be done next; and if it is to read, a buffer for it.
     fn look(&mut self, state: &mut State) {
         self.next = state.conn.next();
+        let folded = state.conn.is_folded();
+        if folded && !self.folded {
+            self.release();
+        }
+        self.folded = folded;
         if let Some(due) = state.room.due() {
             self.next.wake = Some(self.next.wake.map_or(due, |wake| wake.min(due)));
         }
         if self.next.read && self.buffer.is_none() {
             self.buffer = Some(state.conn.lend());
             self.dry = false;
+        }
+    }
+
+    /// Gives memory back, as the core has done: nobody has called for a while.
+    #[cold]
+    fn release(&mut self) {
+        self.spares.release();
+        self.outbox.release();
+        self.buffer.take_if(|buffer| buffer.is_empty());
+        (self.wakers, self.requests, self.answers) = (Vec::new(), Vec::new(), Vec::new());
+        if self.stops.is_empty() && self.milestones.is_empty() {
+            (self.stops, self.milestones) = (Vec::new(), Vec::new());
+        }
+        if self.running.iter().all(Option::is_none) {
+            self.running = Vec::new();
         }
     }
 
@@ -294,11 +324,6 @@ impl<I: Io, T: Time> Driver<I, T> {
         // Whatever has a deadline since then is looked at before this task parks.
         if self.next.wake.is_some_and(|wake| wake <= now) {
             conn.handle_timeout(now);
-            // On an idle line the buffer goes back, so that the core may choose a smaller one.
-            if let Some(buffer) = self.buffer.take() {
-                conn.handle_input(now, buffer);
-            }
-            self.spares.release();
         }
     }
 
@@ -467,6 +492,9 @@ impl<I: Io, T: Time> Future for Driver<I, T> {
         // Whatever woke this task, the transport may have.
         this.dry = false;
         (this.moved, this.woken) = (0, 0);
+        let number = this.services.begin_turn();
+        this.alone = number == this.turn_number.wrapping_add(1);
+        this.turn_number = number;
         for _ in 0..TURNS {
             match this.turn(cx, &link) {
                 Turn::Again if this.is_long_enough() => break,

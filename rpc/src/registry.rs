@@ -108,8 +108,8 @@ struct Links {
     open: BTreeMap<u64, Entry>,
     /// Those that are not checked in.
     unchecked: BTreeSet<u64>,
-    /// Those that are checked in, by identifier: instance and number.
-    known: HashMap<String, BTreeSet<(u64, u64)>>,
+    /// Those that are checked in, by identifier: instance and number, in order. Mostly there is one.
+    known: HashMap<String, Vec<(u64, u64)>>,
     next: u64,
     /// The listener is open.
     accepting: bool,
@@ -130,7 +130,9 @@ impl Links {
         self.unchecked.remove(&number);
         let Some(who) = self.open.get_mut(&number).and_then(|entry| entry.who.take()) else { return };
         if let Some(known) = self.known.get_mut(&who.identifier) {
-            known.remove(&(who.instance, number));
+            if let Ok(at) = known.binary_search(&(who.instance, number)) {
+                known.remove(at);
+            }
             if known.is_empty() {
                 self.known.remove(&who.identifier);
             }
@@ -197,15 +199,17 @@ impl Registry {
         if let Some(entry) = links.open.get_mut(&number) {
             entry.who = Some(Arc::clone(peer));
         }
-        let known = links.known.entry(peer.identifier.clone()).or_default();
-        known.insert((peer.instance, number));
+        let known = links.known.entry(peer.identifier.clone()).or_insert_with(|| Vec::with_capacity(1));
+        if let Err(at) = known.binary_search(&(peer.instance, number)) {
+            known.insert(at, (peer.instance, number));
+        }
         let ends = [known.first(), known.last()];
         let alone = ends.into_iter().flatten().all(|(instance, _)| *instance == peer.instance);
         // Instance 0 is not said: it neither evicts nor is evicted.
         let lower: Vec<(u64, u64)> = if self.verifier.is_none() || peer.instance == 0 {
             Vec::new()
         } else {
-            known.range((1, 0)..(peer.instance, 0)).copied().collect()
+            known.iter().filter(|(instance, _)| (1..peer.instance).contains(instance)).copied().collect()
         };
         if !alone && self.verifier.is_none() {
             self.duplicates.fetch_add(1, Ordering::Relaxed);
@@ -223,7 +227,7 @@ impl Registry {
         let links = self.lock();
         let Some(known) = links.known.get(identifier) else { return Vec::new() };
         match instance.checked_add(1) {
-            Some(next) if instance != 0 => links.links(known.range((next, 0)..)),
+            Some(next) if instance != 0 => links.links(known.iter().filter(|known| known.0 >= next)),
             _ => Vec::new(),
         }
     }

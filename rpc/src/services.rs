@@ -1,6 +1,13 @@
 //! What a node serves: methods by name, each with its handler.
 
-use std::{fmt, future::Future, sync::Arc};
+use std::{
+    fmt,
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use tieline_core::{
@@ -36,6 +43,8 @@ use crate::{
 #[derive(Default)]
 pub struct Services {
     methods: Vec<Method>,
+    /// Turns of all connections that serve these, to see whether others have theirs meanwhile.
+    turns: AtomicU64,
 }
 
 struct Method {
@@ -50,6 +59,11 @@ impl Services {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Notes that a connection has its turn; its number among those of all connections.
+    pub(crate) fn begin_turn(&self) -> u64 {
+        self.turns.fetch_add(1, Ordering::Relaxed)
     }
 
     fn add<F, Fut, B>(mut self, name: &str, kind: Kind, function: F) -> Self

@@ -75,7 +75,7 @@ impl Runtime for Tokio {
     type Listener = TcpListener;
 
     fn clock(&self) -> Arc<dyn Clock> {
-        Arc::new(timer::TokioClock)
+        timer::clock()
     }
 
     fn time(&self) -> Timer {

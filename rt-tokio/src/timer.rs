@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
     time::Duration,
 };
@@ -26,6 +26,12 @@ impl Clock for TokioClock {
         let since = TokioInstant::now().saturating_duration_since(epoch());
         Instant::from_nanos(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
     }
+}
+
+/// The one clock, shared by all connections.
+pub(crate) fn clock() -> Arc<dyn Clock> {
+    static CLOCK: OnceLock<Arc<TokioClock>> = OnceLock::new();
+    Arc::clone(CLOCK.get_or_init(|| Arc::new(TokioClock))) as Arc<dyn Clock>
 }
 
 /// A timer of tokio's wheel. It takes no memory until it is first armed.

@@ -30,7 +30,7 @@ const STEP: usize = 16 * 1024;
 /// Buffers that are worth keeping.
 const KEEP_FROM: usize = 64 * 1024;
 /// The rest of a frame that is worth a read of its own.
-const DIRECT_FROM: usize = 2 * 1024;
+const DIRECT_FROM: usize = 20 * 1024;
 /// Buffers that wait to be used again.
 const POOLED: usize = 16;
 
@@ -144,24 +144,27 @@ impl Machine {
     fn take_in_direct(&mut self, mut filled: BytesMut) -> usize {
         let octets = filled.len();
         let Some(direct) = &mut self.direct else { return octets };
+        let straight = direct.left >= DIRECT_FROM;
         let here = direct.left.min(octets);
         direct.left -= here;
-        let arriving = self.arriving.get_mut(&direct.id).filter(|arriving| !arriving.unwanted);
-        if here < DIRECT_FROM {
-            // The inbox's own buffer: the end of the frame is copied, and what came behind it stays where it is.
-            if let (Some(arriving), Some(end)) = (arriving, filled.get(..here)) {
-                arriving.buf.extend_from_slice(end);
+        match self.arriving.get_mut(&direct.id).filter(|arriving| !arriving.unwanted) {
+            // The free end of the message's own buffer. It is joined again however little came, or nothing at all:
+            // otherwise all that has come would have to be copied to another one.
+            Some(arriving) if straight => {
+                let behind = (here < octets).then(|| filled.split_off(here));
+                arriving.buf.unsplit(filled);
+                if let Some(behind) = behind {
+                    self.inbox.push(&behind);
+                }
             }
-            filled.advance(here);
-            self.inbox.fill(filled);
-            return octets;
-        }
-        let behind = (here < octets).then(|| filled.split_off(here));
-        if let Some(arriving) = arriving {
-            arriving.buf.unsplit(filled);
-        }
-        if let Some(behind) = behind {
-            self.inbox.push(&behind);
+            // The inbox's own buffer: the end of the frame is copied, and what came behind it stays where it is.
+            arriving => {
+                if let (Some(arriving), Some(end)) = (arriving, filled.get(..here)) {
+                    arriving.buf.extend_from_slice(end);
+                }
+                filled.advance(here);
+                self.inbox.fill(filled);
+            }
         }
         octets
     }

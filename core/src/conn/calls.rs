@@ -94,6 +94,8 @@ const NONE: u32 = u32::MAX;
 
 pub(crate) struct Calls {
     slots: Vec<Call>,
+    /// The generation of a new slot.
+    first_generation: u32,
     /// The first free slot, which names the next one.
     free: u32,
     open: u32,
@@ -112,6 +114,7 @@ impl Default for Calls {
     fn default() -> Self {
         Self {
             slots: Vec::new(),
+            first_generation: 0,
             free: NONE,
             open: 0,
             unanswered: 0,
@@ -124,6 +127,18 @@ impl Default for Calls {
 }
 
 impl Calls {
+    /// A table without memory whose slots begin at this generation.
+    pub(crate) fn begin_at(&mut self, generation: u32) {
+        self.first_generation = generation;
+    }
+
+    /// A generation that no slot has had.
+    pub(crate) fn unused_generation(&self) -> u32 {
+        // Generations wrap, as those of one slot do.
+        let used = self.slots.iter().map(|call| call.generation.wrapping_sub(self.first_generation)).max();
+        used.map_or(self.first_generation, |most| self.first_generation.wrapping_add(most).wrapping_add(1))
+    }
+
     /// How many are in use.
     #[inline]
     pub(crate) fn open(&self) -> usize {
@@ -150,7 +165,7 @@ impl Calls {
         // The limit on calls is below 2^16.
         self.free = u32::try_from(self.slots.len()).unwrap_or(NONE);
         self.slots.push(Call {
-            generation: 0,
+            generation: self.first_generation,
             next: NONE,
             wire: Wire::Off,
             owner: Owner::Gone,

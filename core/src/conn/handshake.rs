@@ -124,7 +124,7 @@ impl Machine {
     }
 
     /// Takes over what the peer said.
-    fn meet(&mut self, peer: &Arc<PeerInfo>) {
+    pub(super) fn meet(&mut self, peer: &Arc<PeerInfo>) {
         self.peer_frame = peer.max_frame as usize;
         self.peer_message = peer.max_message as usize;
         self.peer_concurrent = peer.max_concurrent;

@@ -20,6 +20,11 @@ pub(crate) struct Learned {
 }
 
 impl Learned {
+    /// Whether the peer serves nothing, or has not said so yet.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
     /// Adds a method, unless there are too many already.
     pub(crate) fn add(
         &mut self,

@@ -49,7 +49,54 @@ pub(crate) struct Liveness {
     outbound: Pace,
 }
 
+/// What is kept of it on an idle line, where nothing is under way, nothing is unanswered and nobody is suspect.
+pub(crate) struct Asleep {
+    pub(crate) last_read: u64,
+    last_sent: u64,
+    last_beat_in: Option<u64>,
+    spares_from: u64,
+}
+
+impl Asleep {
+    pub(crate) const fn new(now: u64) -> Self {
+        Self { last_read: now, last_sent: now, last_beat_in: None, spares_from: 0 }
+    }
+
+    pub(crate) const fn unfold(&self, interval: u64) -> Liveness {
+        let mut live = Liveness::new(self.last_sent);
+        live.interval = interval;
+        live.last_read = self.last_read;
+        live.last_beat_in = self.last_beat_in;
+        live.spares_from = self.spares_from;
+        live
+    }
+}
+
 impl Liveness {
+    /// Whether [`fold`](Self::fold) forgets nothing.
+    pub(crate) const fn is_at_rest(&self) -> bool {
+        self.unsent == 0
+            && !self.unanswered
+            && self.silent_until == NEVER
+            && self.stalled_until == NEVER
+            && self.frame_is_whole()
+            && self.outbound.is_off()
+    }
+
+    pub(crate) const fn fold(&self) -> Asleep {
+        Asleep {
+            last_read: self.last_read,
+            last_sent: self.last_sent,
+            last_beat_in: self.last_beat_in,
+            spares_from: self.spares_from,
+        }
+    }
+
+    /// The granted interval.
+    pub(crate) const fn interval(&self) -> u64 {
+        self.interval
+    }
+
     pub(crate) const fn new(now: u64) -> Self {
         Self {
             interval: 0,

@@ -216,6 +216,8 @@ pub(crate) struct Machine {
     pub(crate) staging: Staging,
     /// The highest id of this side's calls that has reached the outbox.
     pub(crate) transmitted: u64,
+    /// When something small was committed last.
+    pub(crate) small_at: u64,
     pub(crate) lanes: Lanes,
     pub(crate) control: Control,
     pub(crate) live: Liveness,
@@ -229,6 +231,8 @@ pub(crate) struct Machine {
     /// When lingering ends at the latest, however slowly the last octets are taken.
     pub(crate) cut_at: u64,
     pub(crate) idle_since: u64,
+    /// It was idle for an interval when it beat last: it is folded up when that is answered.
+    pub(crate) drowsy: bool,
     pub(crate) our_drain: Option<Box<OurDrain>>,
     pub(crate) their_drain: Option<TheirDrain>,
     /// How it ended, and whether the application knows.
@@ -298,6 +302,7 @@ impl Machine {
             refused: BTreeMap::new(),
             staging: Staging::default(),
             transmitted: 0,
+            small_at: 0,
             lanes: Lanes::default(),
             control: Control::default(),
             live: Liveness::new(now),
@@ -306,6 +311,7 @@ impl Machine {
             phase_until,
             cut_at: NEVER,
             idle_since: now,
+            drowsy: false,
             our_drain: None,
             their_drain: None,
             closed: None,

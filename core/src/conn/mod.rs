@@ -12,6 +12,7 @@ mod cutting;
 pub(crate) mod deadlines;
 mod ending;
 mod event;
+mod folded;
 mod fragments;
 mod gain;
 mod handshake;
@@ -40,7 +41,7 @@ mod telling;
 mod timers;
 mod waiting;
 
-use alloc::{sync::Arc, vec::Vec};
+use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use core::{fmt, time::Duration};
 
 use bytes::BytesMut;
@@ -56,6 +57,7 @@ pub use self::{
     rest::Rest,
 };
 use self::{
+    folded::Folded,
     machine::{Machine, Phase, Step},
     quick::Quick,
 };
@@ -63,6 +65,9 @@ use crate::{
     time::{Instant, NEVER, instant},
     wire::{Class, Kind, Ran, Status},
 };
+
+/// The size of a read on a line that is folded up: room for the heartbeats of an interval.
+const IDLE_READ: usize = 64;
 
 /// One connection of the Tieline protocol, from check-in to close.
 ///
@@ -159,7 +164,9 @@ use crate::{
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Connection<U> {
-    machine: Machine,
+    /// `None` while it is folded up.
+    machine: Option<Box<Machine>>,
+    folded: Folded,
     /// By the slot of the call.
     users: Vec<Option<U>>,
 }
@@ -169,7 +176,23 @@ impl<U> Connection<U> {
     /// connections of one process should not share one.
     #[must_use]
     pub fn new(config: Arc<Config>, side: Side, seed: u64, now: Instant) -> Self {
-        Self { machine: Machine::new(config, side, seed, now.as_nanos()), users: Vec::new() }
+        let mut folded = Folded::new(config, side, seed, now.as_nanos());
+        Self { machine: Some(folded.unfold()), folded, users: Vec::new() }
+    }
+
+    #[inline(always)]
+    fn awake(&mut self) -> &mut Machine {
+        let folded = &mut self.folded;
+        self.machine.get_or_insert_with(|| folded.unfold())
+    }
+
+    /// Gives the memory of an idle connection back.
+    #[cold]
+    fn doze(&mut self) {
+        if self.machine.as_mut().is_some_and(|machine| machine.fold(&mut self.folded)) {
+            self.machine = None;
+            self.users = Vec::new();
+        }
     }
 
     // ---- octets in --------------------------------------------------------------------------------------------
@@ -178,22 +201,27 @@ impl<U> Connection<U> {
     /// back with [`handle_input`](Self::handle_input), filled or not; filling another one and giving that is fine too.
     #[inline(always)]
     pub fn lend(&mut self) -> BytesMut {
-        if self.machine.direct.is_none()
-            && let Some(buffer) = self.machine.inbox.lend_rest()
+        let Some(machine) = &mut self.machine else { return BytesMut::with_capacity(IDLE_READ) };
+        if machine.direct.is_none()
+            && let Some(buffer) = machine.inbox.lend_rest()
         {
             return buffer;
         }
-        self.machine.lend()
+        machine.lend()
     }
 
     /// Octets have arrived. They are decoded when an event is asked for.
     #[inline(always)]
     pub fn handle_input(&mut self, now: Instant, filled: BytesMut) {
-        self.machine.pass(now);
-        let octets = self.machine.take_in(filled);
-        if !self.machine.quick_input(octets) {
-            self.machine.tick(now);
-            self.machine.handle_input(octets);
+        if self.machine.is_none() && filled.is_empty() {
+            return;
+        }
+        let machine = self.awake();
+        machine.pass(now);
+        let octets = machine.take_in(filled);
+        if !machine.quick_input(octets) {
+            machine.tick(now);
+            machine.handle_input(octets);
         }
     }
 
@@ -201,22 +229,26 @@ impl<U> Connection<U> {
     /// stuck peers count from it.
     #[inline(always)]
     pub fn handle_sent(&mut self, now: Instant, octets: usize) {
-        self.machine.pass(now);
-        self.machine.handle_sent(octets);
+        let Some(machine) = &mut self.machine else { return };
+        machine.pass(now);
+        machine.handle_sent(octets);
+        if machine.drowsy {
+            self.doze();
+        }
     }
 
     /// The transport ended. What arrived before is still decoded; then everything open ends and
     /// [`Event::Closed`] follows.
     pub fn handle_disconnect(&mut self, now: Instant, cause: Disconnect) {
-        self.machine.tick(now);
-        self.machine.handle_disconnect(cause);
+        self.awake().tick(now);
+        self.awake().handle_disconnect(cause);
     }
 
     /// The time that [`poll_timeout`](Self::poll_timeout) named has come. Too early or too late is harmless.
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.machine.tick(now);
-        self.machine.handle_timeout();
-        self.machine.settle();
+        self.awake().tick(now);
+        self.awake().handle_timeout();
+        self.awake().settle();
     }
 
     // ---- the application in -----------------------------------------------------------------------------------
@@ -263,8 +295,9 @@ impl<U> Connection<U> {
         one_way: bool,
         user: U,
     ) -> Result<CallId, Rejected<U>> {
-        self.machine.pass(now);
-        match self.machine.call(head, body, one_way) {
+        let machine = self.awake();
+        machine.pass(now);
+        match machine.call(head, body, one_way) {
             Ok(id) => {
                 let slot = id.slot as usize;
                 if self.users.len() <= slot {
@@ -282,9 +315,9 @@ impl<U> Connection<U> {
     /// Gives a call up and returns its value: withdrawn if nothing of it left, cancelled at the peer otherwise. `None`
     /// if its outcome was delivered before.
     pub fn cancel(&mut self, now: Instant, id: CallId) -> Option<U> {
-        self.machine.tick(now);
-        let user = if self.machine.cancel(id) { self.take_user(id.slot) } else { None };
-        self.machine.settle();
+        self.awake().tick(now);
+        let user = if self.awake().cancel(id) { self.take_user(id.slot) } else { None };
+        self.awake().settle();
         user
     }
 
@@ -295,12 +328,9 @@ impl<U> Connection<U> {
     /// As [`reply`](Self::reply).
     #[inline(always)]
     pub fn answer(&mut self, now: Instant, to: Served, body: Body<'_>) -> Result<(), ReplyError> {
-        self.machine.pass(now);
-        if self.machine.quick_reply(to, body.octets()) {
-            Ok(())
-        } else {
-            self.reply(now, to, &Reply::ok(body))
-        }
+        let machine = self.awake();
+        machine.pass(now);
+        if machine.quick_reply(to, body.octets()) { Ok(()) } else { self.reply(now, to, &Reply::ok(body)) }
     }
 
     /// Answers a call of the peer; its handler has stopped. A status that is not of class 0 or 6 goes out as
@@ -311,18 +341,18 @@ impl<U> Connection<U> {
     /// # Errors
     /// [`ReplyError`] if the answer is of no use any more; the call's place is free then, too.
     pub fn reply(&mut self, now: Instant, to: Served, reply: &Reply<'_>) -> Result<(), ReplyError> {
-        self.machine.pass(now);
-        if reply.status == Status::OK && reply.is_plain() && self.machine.quick_reply(to, reply.body.octets())
+        self.awake().pass(now);
+        if reply.status == Status::OK && reply.is_plain() && self.awake().quick_reply(to, reply.body.octets())
         {
             return Ok(());
         }
-        self.machine.tick(now);
+        self.awake().tick(now);
         let status = match reply.status.class() {
             Class::Handler | Class::Application => reply.status,
             _ => Status::INTERNAL,
         };
-        let done = self.machine.reply(to, reply, status);
-        self.machine.settle();
+        let done = self.awake().reply(to, reply, status);
+        self.awake().settle();
         done
     }
 
@@ -332,13 +362,13 @@ impl<U> Connection<U> {
     /// # Errors
     /// As [`reply`](Self::reply).
     pub fn refuse(&mut self, now: Instant, to: Served, reply: &Reply<'_>) -> Result<(), ReplyError> {
-        self.machine.tick(now);
+        self.awake().tick(now);
         let status = match reply.status.class() {
             Class::RefusedByNode | Class::RefusedRequest => reply.status,
             _ => Status::DENIED,
         };
-        let done = self.machine.reply(to, reply, status);
-        self.machine.settle();
+        let done = self.awake().reply(to, reply, status);
+        self.awake().settle();
         done
     }
 
@@ -347,10 +377,10 @@ impl<U> Connection<U> {
     /// # Errors
     /// As [`reply`](Self::reply).
     pub fn panicked(&mut self, now: Instant, to: Served) -> Result<(), ReplyError> {
-        self.machine.tick(now);
+        self.awake().tick(now);
         let reply = Reply::error(Status::HANDLER_PANIC, "the handler panicked");
-        let done = self.machine.reply(to, &reply, Status::HANDLER_PANIC);
-        self.machine.settle();
+        let done = self.awake().reply(to, &reply, Status::HANDLER_PANIC);
+        self.awake().settle();
         done
     }
 
@@ -376,9 +406,9 @@ impl<U> Connection<U> {
         to: impl Into<Stream>,
         item: Body<'_>,
     ) -> Result<(), ItemError> {
-        self.machine.tick(now);
-        let sent = self.machine.send_item(to.into(), item);
-        self.machine.straighten();
+        self.awake().tick(now);
+        let sent = self.awake().send_item(to.into(), item);
+        self.awake().straighten();
         sent
     }
 
@@ -388,9 +418,9 @@ impl<U> Connection<U> {
     /// # Errors
     /// [`ItemError::Over`].
     pub fn end_items(&mut self, now: Instant, call: CallId) -> Result<(), ItemError> {
-        self.machine.tick(now);
-        let ended = self.machine.end_items(call);
-        self.machine.straighten();
+        self.awake().tick(now);
+        let ended = self.awake().end_items(call);
+        self.awake().straighten();
         ended
     }
 
@@ -398,24 +428,24 @@ impl<U> Connection<U> {
     /// [`Event::Readable`] will tell of the next; or the call is over.
     #[inline]
     pub fn take_item(&mut self, now: Instant, from: impl Into<Stream>) -> Option<Taken> {
-        self.machine.tick(now);
-        let taken = self.machine.take_item(from.into());
-        self.machine.straighten();
+        self.awake().tick(now);
+        let taken = self.awake().take_item(from.into());
+        self.awake().straighten();
         taken
     }
 
     /// Lets so many octets more come than were taken: an item costs its octets as sent, and 256. Without it a call
     /// that began with no credit gets no items. Credit never rises above 2^31−1.
     pub fn grant(&mut self, now: Instant, from: impl Into<Stream>, octets: u32) {
-        self.machine.tick(now);
-        self.machine.grant(from.into(), octets);
-        self.machine.straighten();
+        self.awake().tick(now);
+        self.awake().grant(from.into(), octets);
+        self.awake().straighten();
     }
 
     /// What the application gave along with a call of this side, until it gets it back.
     #[must_use]
     pub fn user(&self, id: CallId) -> Option<&U> {
-        if !self.machine.calls.is_open(id) {
+        if !self.machine.as_ref()?.calls.is_open(id) {
             return None;
         }
         self.users.get(id.slot as usize)?.as_ref()
@@ -425,9 +455,9 @@ impl<U> Connection<U> {
 
     /// Accepts the check-in that [`Event::CheckIn`] asked about.
     pub fn accept_check_in(&mut self, now: Instant) {
-        self.machine.tick(now);
-        if self.machine.phase == Phase::Verifying {
-            self.machine.accept();
+        self.awake().tick(now);
+        if self.awake().phase == Phase::Verifying {
+            self.awake().accept();
         }
     }
 
@@ -440,10 +470,10 @@ impl<U> Connection<U> {
         message: &str,
         retry_after: Option<Duration>,
     ) {
-        self.machine.tick(now);
-        if self.machine.phase == Phase::Verifying {
+        self.awake().tick(now);
+        if self.awake().phase == Phase::Verifying {
             let ms = retry_after.map_or(0, |after| u32::try_from(after.as_millis()).unwrap_or(u32::MAX));
-            self.machine.refuse(status.as_close(), message.into(), ms);
+            self.awake().refuse(status.as_close(), message.into(), ms);
         }
     }
 
@@ -452,30 +482,31 @@ impl<U> Connection<U> {
     /// connection is checked in and not about to end. For deciding between two processes of one identifier
     /// (protocol §4); that the peer is dead is still decided by its silence alone.
     pub fn probe(&mut self, now: Instant) -> bool {
-        self.machine.tick(now);
-        self.machine.begin_probe()
+        self.awake().tick(now);
+        self.awake().begin_probe()
     }
 
     /// When octets were last read, or the connection began.
     #[must_use]
     pub fn last_read(&self) -> Instant {
-        Instant::from_nanos(self.machine.live.last_read())
+        let last = self.machine.as_ref().map_or(self.folded.last_read(), |machine| machine.live.last_read());
+        Instant::from_nanos(last)
     }
 
     /// Drains: no new calls begin, on either side, but those of handlers that still run; when the open ones are done,
     /// or after `grace`, the connection closes with `status` (protocol §5, "Drain"). Again, with less grace, hastens
     /// it. Before check-in it closes at once.
     pub fn drain(&mut self, now: Instant, status: Status, grace: Duration, message: &str) {
-        self.machine.tick(now);
-        self.machine.drain(status, grace, message);
-        self.machine.settle();
+        self.awake().tick(now);
+        self.awake().drain(status, grace, message);
+        self.awake().settle();
     }
 
     /// Closes. With `NORMAL`, `GOING_AWAY` or `IDLE` what waits goes out first, and calls that are open end as
     /// `INTERRUPTED` or `CONNECTION_LOST`; with any other status of class 4 the CLOSE goes out before all else.
     pub fn close(&mut self, now: Instant, status: Status, message: &str) {
-        self.machine.tick(now);
-        self.machine.close(status.as_close(), message);
+        self.awake().tick(now);
+        self.awake().close(status.as_close(), message);
     }
 
     // ---- out --------------------------------------------------------------------------------------------------
@@ -483,15 +514,16 @@ impl<U> Connection<U> {
     /// The next event. `None`: nothing more until something else happens.
     #[inline(always)]
     pub fn poll_event(&mut self, now: Instant) -> Option<Event<U>> {
-        self.machine.pass(now);
-        if !self.machine.straight.input {
+        let machine = self.machine.as_mut()?;
+        machine.pass(now);
+        if !machine.straight.input {
             return self.poll_any(now);
         }
-        if !self.machine.unparsed {
+        if !machine.unparsed {
             return None;
         }
-        let Some((quick, place)) = self.machine.quick_event() else { return self.poll_any(now) };
-        let payload = self.machine.quick_take(place);
+        let Some((quick, place)) = machine.quick_event() else { return self.poll_any(now) };
+        let payload = machine.quick_take(place);
         Some(match quick {
             Quick::Answer { slot } => {
                 let user = self.take_user(slot)?;
@@ -515,24 +547,27 @@ impl<U> Connection<U> {
     /// The next event, whatever it is.
     #[inline(never)]
     fn poll_any(&mut self, now: Instant) -> Option<Event<U>> {
-        self.machine.tick(now);
+        self.awake().tick(now);
         let event = self.poll_step();
-        self.machine.straighten();
+        self.awake().straighten();
+        if event.is_none() && self.awake().drowsy {
+            self.doze();
+        }
         event
     }
 
     fn poll_step(&mut self) -> Option<Event<U>> {
         loop {
-            let Some(step) = self.machine.poll() else {
+            let Some(step) = self.awake().poll() else {
                 // What was decoded may have been the last that a drain waited for.
-                self.machine.settle();
-                self.machine.trim();
+                self.awake().settle();
+                self.awake().trim();
                 return None;
             };
             let event = match step {
                 Step::Done { slot, outcome, rest } => {
                     let user = self.take_user(slot);
-                    self.machine.settle();
+                    self.awake().settle();
                     match user {
                         Some(user) => Event::Done { user, outcome, rest },
                         // Not reached: a slot that is told has its value.
@@ -558,8 +593,9 @@ impl<U> Connection<U> {
     /// count as sent.
     #[inline(always)]
     pub fn poll_transmit(&mut self, now: Instant, out: &mut Outbox) -> bool {
-        self.machine.pass(now);
-        match self.machine.quick_transmit(out) {
+        let Some(machine) = &mut self.machine else { return false };
+        machine.pass(now);
+        match machine.quick_transmit(out) {
             Some(any) => any,
             None => self.transmit_any(now, out),
         }
@@ -567,9 +603,9 @@ impl<U> Connection<U> {
 
     #[inline(never)]
     fn transmit_any(&mut self, now: Instant, out: &mut Outbox) -> bool {
-        self.machine.tick(now);
-        let any = self.machine.transmit(out);
-        self.machine.settle();
+        self.awake().tick(now);
+        let any = self.awake().transmit(out);
+        self.awake().settle();
         any
     }
 
@@ -577,47 +613,55 @@ impl<U> Connection<U> {
     /// the connection is over.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.machine.has_output() || self.machine.has_event() {
-            return instant(self.machine.now.min(NEVER - 1));
+        let Some(machine) = &self.machine else { return self.folded.next().wake };
+        if machine.has_output() || machine.has_event() {
+            return instant(machine.now.min(NEVER - 1));
         }
-        instant(self.machine.next_timer())
+        instant(machine.next_timer())
     }
 
     /// What is worth doing next. O(1).
     #[must_use]
     pub fn next(&self) -> Next {
-        self.machine.next()
+        self.machine.as_ref().map_or_else(|| self.folded.next(), |machine| machine.next())
+    }
+
+    /// Whether the connection is idle, has been so for a heartbeat's time, and has given its memory back: a good moment for
+    /// its driver to do the same. What it has lent belongs to nothing then, and may be dropped.
+    #[must_use]
+    pub const fn is_folded(&self) -> bool {
+        self.machine.is_none()
     }
 
     /// The calls whose outcome was not fetched, with what is known about each. For when a connection is dropped.
     pub fn into_unfinished(mut self) -> impl Iterator<Item = (U, Ran)> {
         let users = core::mem::take(&mut self.users);
-        (0u32..).zip(users).filter_map(move |(slot, user)| Some((user?, self.machine.unfinished(slot))))
+        (0u32..).zip(users).filter_map(move |(slot, user)| Some((user?, self.awake().unfinished(slot))))
     }
 
     /// What the peer said at check-in, once it has.
     #[must_use]
     pub fn peer(&self) -> Option<&Arc<PeerInfo>> {
-        self.machine.peer.as_ref()
+        self.machine.as_ref().map_or_else(|| self.folded.peer(), |machine| machine.peer.as_ref())
     }
 
     /// Which end this is.
     #[must_use]
     pub fn side(&self) -> Side {
-        if self.machine.is_client() { Side::Client } else { Side::Server }
+        self.folded.side()
     }
 
     /// Counters since the connection began.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.machine.stats
+        self.machine.as_ref().map_or_else(|| self.folded.stats(), |machine| machine.stats)
     }
 
     /// Calls of this side whose outcome was not fetched or whose RESPONSE is due, also if they were given up; and calls
     /// of the peer that hold a place.
     #[must_use]
     pub fn open_calls(&self) -> (usize, usize) {
-        (self.machine.calls.open(), self.machine.served.open())
+        self.machine.as_ref().map_or((0, 0), |machine| (machine.calls.open(), machine.served.open()))
     }
 
     #[inline]
@@ -630,7 +674,7 @@ impl<U> fmt::Debug for Connection<U> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")
             .field("side", &self.side())
-            .field("phase", &self.machine.phase)
+            .field("phase", &self.machine.as_ref().map_or(Phase::Ready, |machine| machine.phase))
             .field("peer", &self.peer().map(|peer| peer.identifier.as_str()))
             .field("open", &self.open_calls())
             .finish_non_exhaustive()

@@ -37,6 +37,7 @@ pub struct Outbox {
     placed: usize,
     len: usize,
     mark: usize,
+    bulk_mark: usize,
 }
 
 #[derive(Debug)]
@@ -57,16 +58,37 @@ impl Outbox {
     /// frame never waits behind much.
     pub const DEFAULT_MARK: usize = 64 * 1024;
 
-    /// An empty outbox with the default mark.
+    /// The default mark for large messages that nothing small was sent beside for a while: a system call of so many octets
+    /// costs half as much for each of them.
+    pub const DEFAULT_BULK_MARK: usize = 256 * 1024;
+
+    /// An empty outbox with the default marks.
     #[must_use]
     pub const fn new() -> Self {
-        Self::with_mark(Self::DEFAULT_MARK)
+        Self::with_marks(Self::DEFAULT_MARK, Self::DEFAULT_BULK_MARK)
     }
 
     /// An empty outbox that takes frames until it holds `mark` octets; the last frame may reach beyond it.
     #[must_use]
     pub const fn with_mark(mark: usize) -> Self {
-        Self { small: Vec::new(), head: 0, tail: 0, segments: VecDeque::new(), placed: 0, len: 0, mark }
+        Self::with_marks(mark, mark)
+    }
+
+    /// The same, with a mark of its own for large messages while nothing small is sent beside them. `bulk` below `mark` is
+    /// `mark`.
+    #[must_use]
+    pub const fn with_marks(mark: usize, bulk: usize) -> Self {
+        let bulk_mark = if bulk < mark { mark } else { bulk };
+        Self {
+            small: Vec::new(),
+            head: 0,
+            tail: 0,
+            segments: VecDeque::new(),
+            placed: 0,
+            len: 0,
+            mark,
+            bulk_mark,
+        }
     }
 
     /// Whether a connection may commit more to it now.
@@ -74,6 +96,11 @@ impl Outbox {
     #[inline]
     pub const fn has_room(&self) -> bool {
         self.len < self.mark
+    }
+
+    /// Whether it may commit more of large messages that nothing small goes beside.
+    pub(crate) const fn has_room_for_bulk(&self) -> bool {
+        self.len < self.bulk_mark
     }
 
     /// The pieces in order, for a gathered write.
@@ -117,7 +144,7 @@ impl Outbox {
     /// Gives memory back if nothing waits; for a connection that goes idle.
     pub fn release(&mut self) {
         if self.len == 0 {
-            *self = Self::with_mark(self.mark);
+            *self = Self::with_marks(self.mark, self.bulk_mark);
         }
     }
 

@@ -4,7 +4,6 @@
 use bytes::Buf;
 
 use super::{
-    config::Side,
     fragments::commit_abandon,
     lanes::Window,
     machine::{Machine, Phase},
@@ -62,6 +61,7 @@ impl Machine {
                 self.restate();
             }
             self.stats.frames_out += u64::from(self.staging.flush(out));
+            self.small_at = self.now;
             self.transmitted = self.highest_out;
         }
     }
@@ -279,10 +279,6 @@ impl Machine {
         if self.phase == Phase::Lingering && octets > 0 {
             self.linger_on();
         }
-    }
-
-    pub(crate) const fn is_client(&self) -> bool {
-        matches!(self.side, Side::Client)
     }
 }
 

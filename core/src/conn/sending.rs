@@ -1,6 +1,6 @@
 //! Committing data: answers, one-ways, items and calls, by priority and in turns, frame by frame.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use super::{
     calls::{Owner, Wire},
@@ -13,9 +13,14 @@ use super::{
     streaming::Sends,
 };
 use crate::{
-    time::NEVER,
+    time::{MILLISECOND, NEVER},
     wire::{FrameType, Ran, Status, varint},
 };
+
+/// A message of fewer octets is small.
+const SMALL: usize = 8 * 1024;
+/// How long nothing small was sent, if large messages are to have the line for themselves.
+const BULK_AFTER: u64 = 50 * MILLISECOND;
 
 /// The tag of `Request.timeout_us`: field 3, varint.
 const TIMEOUT_TAG: u8 = 3 << 3;
@@ -42,14 +47,24 @@ impl Machine {
     pub(super) fn commit_data(&mut self, out: &mut Outbox) {
         let requests = self.phase == Phase::Ready;
         // What is staged came first.
-        while self.staging.is_empty() && out.has_room() && !self.lanes.is_empty() {
+        while self.staging.is_empty() && self.takes_more(out) && !self.lanes.is_empty() {
+            let before = out.remaining();
             let window = if requests { self.window() } else { Window::SHUT };
             let Some((sort, lane)) = self.lanes.turn(window) else { break };
             let Some(waiting) = self.lanes.pop(sort, lane) else { break };
             if !self.commit_one(waiting, out) {
                 self.lanes.found_withdrawn(sort, lane);
             }
+            let rest = sort == Sort::Rest && !matches!(waiting, Waiting::Items(_));
+            if !rest && out.remaining() - before < SMALL {
+                self.small_at = self.now;
+            }
         }
+    }
+
+    /// Whether to commit more: while nothing small is sent beside large messages nobody waits behind what is written at once.
+    fn takes_more(&self, out: &Outbox) -> bool {
+        out.has_room() || (out.has_room_for_bulk() && self.now.saturating_sub(self.small_at) >= BULK_AFTER)
     }
 
     /// Commits a frame of whoever waits; `false` if it was withdrawn.

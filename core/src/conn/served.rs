@@ -97,6 +97,8 @@ const NONE: u32 = u32::MAX;
 
 pub(crate) struct ServedCalls {
     slots: Vec<Serving>,
+    /// The generation of a new slot.
+    first_generation: u32,
     /// The first free slot, which names the next one.
     free: u32,
     open: u32,
@@ -118,6 +120,7 @@ impl Default for ServedCalls {
     fn default() -> Self {
         Self {
             slots: Vec::new(),
+            first_generation: 0,
             free: NONE,
             open: 0,
             index: Vec::new(),
@@ -131,6 +134,19 @@ impl Default for ServedCalls {
 }
 
 impl ServedCalls {
+    /// A table without memory whose slots begin at this generation.
+    pub(crate) fn begin_at(&mut self, generation: u32) {
+        self.first_generation = generation;
+    }
+
+    /// A generation that no slot has had.
+    pub(crate) fn unused_generation(&self) -> u32 {
+        // Generations wrap, as those of one slot do.
+        let used =
+            self.slots.iter().map(|serving| serving.generation.wrapping_sub(self.first_generation)).max();
+        used.map_or(self.first_generation, |most| self.first_generation.wrapping_add(most).wrapping_add(1))
+    }
+
     /// How many are in the table.
     pub(crate) fn open(&self) -> usize {
         self.open as usize
@@ -192,7 +208,7 @@ impl ServedCalls {
     fn grow(&mut self) {
         self.free = u32::try_from(self.slots.len()).unwrap_or(NONE);
         self.slots.push(Serving {
-            generation: 0,
+            generation: self.first_generation,
             next: NONE,
             id: 0,
             running: false,

@@ -42,6 +42,7 @@ impl Machine {
         if self.now >= self.live.beat_due(self.has_output()) {
             self.live.unanswered = true;
             self.control.beat = true;
+            self.drowsy = true;
             if self.inbox.is_empty() {
                 self.shrink();
             }
