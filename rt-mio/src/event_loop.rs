@@ -160,7 +160,8 @@ impl<A: App> Loop<A> {
         self.net.counters.turns += 1;
         let _entered = Entered::new(&self.shared);
         self.note();
-        if self.shared.take_pending() {
+        let pending = self.shared.take_pending();
+        if pending {
             self.do_jobs();
         }
         self.expire(now);
@@ -171,7 +172,10 @@ impl<A: App> Loop<A> {
             let Some(number) = self.net.ready.pop() else { break };
             turn(&mut self.app, &mut self.net, number);
         }
-        self.tasks.run();
+        // Whoever spawns or wakes a task says so.
+        if pending || self.shared.has_pending() {
+            self.tasks.run();
+        }
         Ok(())
     }
 

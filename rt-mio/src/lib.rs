@@ -96,6 +96,7 @@ mod tasks;
 pub mod threads;
 mod timers;
 mod turn;
+mod verbs;
 
 pub use tieline::*;
 pub use tieline_core::{
