@@ -1,6 +1,6 @@
 //! How addresses are written, the same on every adapter.
 
-use std::path::Path;
+use std::{io, path::Path};
 
 /// The prefix of the path of a Unix socket.
 const UNIX: &str = "unix:";
@@ -11,7 +11,7 @@ const UNIX: &str = "unix:";
 /// [`Runtime::listen`](crate::Runtime::listen) with it.
 ///
 /// ```
-/// use std::path::Path;
+/// use std::{io, path::Path};
 /// use tieline::Address;
 ///
 /// assert_eq!(Address::parse("127.0.0.1:7400"), Address::Tcp("127.0.0.1:7400"));
@@ -33,5 +33,15 @@ impl<'a> Address<'a> {
             Some(path) => Self::Unix(Path::new(path)),
             None => Self::Tcp(address),
         }
+    }
+
+    /// What an adapter says of an address of a kind that it does not have.
+    #[must_use]
+    pub fn unsupported(&self) -> io::Error {
+        let what = match self {
+            Self::Tcp(_) => "there is no TCP here",
+            Self::Unix(_) => "there are no Unix sockets here",
+        };
+        io::Error::new(io::ErrorKind::Unsupported, what)
     }
 }

@@ -9,6 +9,8 @@ use tieline_core::{
     wire::{Escaped, Ran, Retry, Status},
 };
 
+use crate::address::Address;
+
 /// Why a call has no good answer.
 ///
 /// The message says which node was asked, what happened, and whether the call ran:
@@ -230,7 +232,7 @@ pub enum ListenError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The address could not be taken.
-    #[error("cannot listen on {address}: {source}; {}", listen_hint(source))]
+    #[error("cannot listen on {address}: {source}; {}", listen_hint(address, source))]
     Listen {
         /// The address.
         address: String,
@@ -239,11 +241,23 @@ pub enum ListenError {
     },
 }
 
-fn listen_hint(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => "stop who uses the port, or take port 0 and let the kernel choose one",
-        io::ErrorKind::PermissionDenied => "ports below 1024 are for root; take a higher one",
-        io::ErrorKind::AddrNotAvailable => "the address is not one of this machine",
-        _ => "give it as HOST:PORT, e.g. 127.0.0.1:0",
+fn listen_hint(address: &str, error: &io::Error) -> &'static str {
+    match (Address::parse(address), error.kind()) {
+        (Address::Tcp(_), io::ErrorKind::AddrInUse) => {
+            "stop who uses the port, or take port 0 and let the kernel choose one"
+        }
+        (Address::Tcp(_), io::ErrorKind::PermissionDenied) => {
+            "ports below 1024 are for root; take a higher one"
+        }
+        (Address::Tcp(_), io::ErrorKind::AddrNotAvailable) => "the address is not one of this machine",
+        (Address::Tcp(_), _) => "give it as HOST:PORT, e.g. 127.0.0.1:0, or as unix:/PATH",
+        (Address::Unix(_), io::ErrorKind::AddrInUse) => "stop who uses the path, or take another one",
+        (Address::Unix(_), io::ErrorKind::AlreadyExists) => "move the file away, or take another path",
+        (Address::Unix(_), io::ErrorKind::NotFound) => "make its directory first",
+        (Address::Unix(_), io::ErrorKind::PermissionDenied) => {
+            "take a directory in which this user may make files"
+        }
+        (Address::Unix(_), io::ErrorKind::Unsupported) => "give it as HOST:PORT, e.g. 127.0.0.1:0",
+        (Address::Unix(_), _) => "give it as unix:/PATH, e.g. unix:/run/node.sock",
     }
 }

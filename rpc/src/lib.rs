@@ -39,6 +39,8 @@ mod server;
 mod services;
 mod tasks;
 pub mod transport;
+#[cfg(unix)]
+pub mod unix;
 mod waiters;
 
 pub use address::Address;

@@ -45,17 +45,25 @@
 //! ```
 //!
 //! Everything else is the `tieline` crate, re-exported here: see [`Client`], [`Server`], [`Peer`], [`CallError`].
-//! Connections set TCP_NODELAY, TCP_NOTSENT_LOWAT and, once checked in, TCP_USER_TIMEOUT.
+//! TCP connections set TCP_NODELAY, TCP_NOTSENT_LOWAT and, once checked in, TCP_USER_TIMEOUT. An address `unix:/PATH`
+//! is a Unix socket; its listener removes a file that a killed process left behind, and its own when it goes.
 #![forbid(unsafe_code)]
 
+mod octets;
+mod socket;
 mod tcp;
 mod timer;
+#[cfg(unix)]
+mod unix_socket;
 
 use std::{future::Future, io, sync::Arc};
 
 pub use tieline::*;
 
+#[cfg(unix)]
+pub use self::unix_socket::{Unix, UnixListener};
 pub use self::{
+    socket::{Socket, SocketListener},
     tcp::{Tcp, TcpListener},
     timer::Timer,
 };
@@ -70,9 +78,9 @@ pub type Server = tieline::Server<Tokio>;
 pub struct Tokio;
 
 impl Runtime for Tokio {
-    type Io = Tcp;
+    type Io = Socket;
     type Time = Timer;
-    type Listener = TcpListener;
+    type Listener = SocketListener;
 
     fn clock(&self) -> Arc<dyn Clock> {
         timer::clock()
@@ -86,11 +94,11 @@ impl Runtime for Tokio {
         tokio::spawn(task);
     }
 
-    fn connect(&self, address: &str) -> impl Future<Output = io::Result<Tcp>> + Send {
-        Tcp::connect(address.to_owned())
+    fn connect(&self, address: &str) -> impl Future<Output = io::Result<Socket>> + Send {
+        Socket::connect(address.to_owned())
     }
 
-    fn listen(&self, address: &str) -> impl Future<Output = io::Result<TcpListener>> + Send {
-        TcpListener::bind(address.to_owned())
+    fn listen(&self, address: &str) -> impl Future<Output = io::Result<SocketListener>> + Send {
+        SocketListener::bind(address.to_owned())
     }
 }

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 
-use tieline_tokio::{BoxFuture, Clock, Runtime, Tcp, TcpListener, Timer, Tokio};
+use tieline_tokio::{BoxFuture, Clock, Runtime, Socket, SocketListener, Tcp, Timer, Tokio};
 use tokio::net::TcpStream;
 
 use crate::socket;
@@ -17,9 +17,9 @@ pub(crate) type Client = tieline::Client<Bench>;
 pub(crate) struct Bench;
 
 impl Runtime for Bench {
-    type Io = Tcp;
+    type Io = Socket;
     type Time = Timer;
-    type Listener = TcpListener;
+    type Listener = SocketListener;
 
     fn clock(&self) -> Arc<dyn Clock> {
         Tokio.clock()
@@ -33,14 +33,14 @@ impl Runtime for Bench {
         Tokio.spawn(task);
     }
 
-    async fn connect(&self, address: &str) -> io::Result<Tcp> {
+    async fn connect(&self, address: &str) -> io::Result<Socket> {
         let address = address.parse().map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
         let stream = socket::connect(address)?;
         stream.set_nonblocking(true)?;
-        Ok(Tcp::new(TcpStream::from_std(stream)?))
+        Ok(Tcp::new(TcpStream::from_std(stream)?).into())
     }
 
-    fn listen(&self, address: &str) -> impl Future<Output = io::Result<TcpListener>> + Send {
+    fn listen(&self, address: &str) -> impl Future<Output = io::Result<SocketListener>> + Send {
         Tokio.listen(address)
     }
 }
