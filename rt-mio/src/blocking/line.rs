@@ -22,6 +22,7 @@ use socket2::SockRef;
 use tieline::{
     Instant, Outbox, Runtime,
     transport::{dead_after, what_broke},
+    unix,
 };
 use tieline_core::{
     conn::{
@@ -56,7 +57,8 @@ impl Channel {
     }
 
     pub(super) fn unix(path: &Path) -> io::Result<Self> {
-        Ok(Self::Unix(UnixStream::connect(path)?))
+        unix::check(path)?;
+        Ok(Self::Unix(UnixStream::connect(path).map_err(unix::explain)?))
     }
 
     fn socket(&self) -> SockRef<'_> {
