@@ -272,3 +272,14 @@ impl<U> Driven<U> {
         self.mute
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_is_driven_is_little_more_than_a_connection() {
+        let beyond = size_of::<Driven<u32>>() - size_of::<Connection<u32>>();
+        assert!(beyond <= 96, "{beyond}");
+    }
+}

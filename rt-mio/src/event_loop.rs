@@ -48,7 +48,7 @@ impl<A: App> Loop<A> {
         let poller = Poller::new()?;
         let waker = mio::Waker::new(poller.registry(), WAKER)?;
         let shared = Shared::new(poller.registry(), waker)?;
-        let net = Net::new(poller.registry().try_clone()?, Arc::clone(&shared));
+        let net = Net::new(Arc::clone(&shared));
         Ok(Self {
             events: Events::with_capacity(EVENTS),
             app,
@@ -160,16 +160,22 @@ impl<A: App> Loop<A> {
         self.net.counters.turns += 1;
         let _entered = Entered::new(&self.shared);
         self.note();
-        if self.shared.take_pending() {
+        let pending = self.shared.take_pending();
+        if pending {
             self.do_jobs();
         }
         self.expire(now);
         // Everybody who is ready now, once; who becomes ready meanwhile comes in the next turn.
-        for _ in 0..self.net.ready.len() {
+        let ready = self.net.ready.len();
+        self.net.alone = ready == 1;
+        for _ in 0..ready {
             let Some(number) = self.net.ready.pop() else { break };
             turn(&mut self.app, &mut self.net, number);
         }
-        self.tasks.run();
+        // Whoever spawns or wakes a task says so.
+        if pending || self.shared.has_pending() {
+            self.tasks.run();
+        }
         Ok(())
     }
 

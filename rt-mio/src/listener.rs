@@ -1,10 +1,8 @@
 //! Listening sockets, TCP's and Unix'.
 
 use std::{
-    fs, io,
+    io,
     net::{SocketAddr, ToSocketAddrs},
-    os::unix::fs::{FileTypeExt, MetadataExt},
-    path::{Path, PathBuf},
 };
 
 use mio::{
@@ -13,7 +11,10 @@ use mio::{
     net::{TcpListener, UnixListener},
 };
 use socket2::{Domain, Protocol, Socket as Socket2, Type};
-use tieline::Address;
+use tieline::{
+    Address,
+    unix::{self, SocketFile},
+};
 
 use crate::socket::Socket;
 
@@ -24,7 +25,11 @@ const BACKLOG: i32 = 4096;
 #[derive(Debug)]
 pub(crate) enum Listening {
     Tcp(TcpListener),
-    Unix { listener: UnixListener, _file: Option<File> },
+    /// The file is dropped before the listener, so that nobody reaches a socket that is about to close.
+    Unix {
+        file: SocketFile,
+        listener: UnixListener,
+    },
 }
 
 impl Listening {
@@ -32,7 +37,10 @@ impl Listening {
     pub(crate) fn bind(address: &str) -> io::Result<Self> {
         match Address::parse(address) {
             Address::Tcp(address) => Self::from_tcp(bind_tcp(address, false)?),
-            Address::Unix(path) => bind_unix(path),
+            Address::Unix(path) => {
+                let (listener, file) = unix::listen(path)?;
+                Ok(Self::Unix { file, listener: UnixListener::from_std(listener) })
+            }
         }
     }
 
@@ -49,7 +57,8 @@ impl Listening {
                 listener.accept().map(|(stream, address)| (Socket::tcp(stream), address.to_string()))
             }
             Self::Unix { listener, .. } => {
-                listener.accept().map(|(stream, _)| (Socket::Unix(stream), "unix".to_owned()))
+                // Who dials has no address of its own, so the listener's stands for it.
+                listener.accept().map(|(stream, _)| (Socket::Unix(stream), self.local_address()))
             }
         }
     }
@@ -58,10 +67,7 @@ impl Listening {
     pub(crate) fn local_address(&self) -> String {
         match self {
             Self::Tcp(listener) => listener.local_addr().ok().map(|address| address.to_string()),
-            Self::Unix { listener, .. } => listener
-                .local_addr()
-                .ok()
-                .and_then(|address| Some(format!("unix:{}", address.as_pathname()?.display()))),
+            Self::Unix { file, .. } => Some(file.address().to_owned()),
         }
         .unwrap_or_else(|| "an unknown address".to_owned())
     }
@@ -112,52 +118,4 @@ fn bind_one(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListen
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
-}
-
-/// The file of a Unix socket. It is removed with the listener, unless another one stands there by then.
-#[derive(Debug)]
-pub(crate) struct File {
-    path: PathBuf,
-    /// Device and number.
-    identity: (u64, u64),
-}
-
-impl File {
-    fn at(path: &Path) -> io::Result<Self> {
-        Ok(Self { path: path.to_owned(), identity: identity(path)? })
-    }
-}
-
-impl Drop for File {
-    fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
-            // That it stays is seen by who listens there next.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-fn identity(path: &Path) -> io::Result<(u64, u64)> {
-    let about = fs::symlink_metadata(path)?;
-    Ok((about.dev(), about.ino()))
-}
-
-/// Listens at `path`. What a process that has ended left there is cleared away; a socket at which somebody listens, and
-/// a file of any other kind, are not touched.
-fn bind_unix(path: &Path) -> io::Result<Listening> {
-    let listener = match UnixListener::bind(path) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_left_over(path) => {
-            fs::remove_file(path)?;
-            UnixListener::bind(path)?
-        }
-        bound => bound?,
-    };
-    Ok(Listening::Unix { listener, _file: File::at(path).ok() })
-}
-
-/// A socket at which nobody listens.
-fn is_left_over(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|about| about.file_type().is_socket())
-        && std::os::unix::net::UnixStream::connect(path)
-            .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }

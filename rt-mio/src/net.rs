@@ -1,15 +1,11 @@
-//! The connections, listeners and timers of a loop, and what an application does to them: the verbs of the core, with the
-//! connection that is meant as their first argument.
+//! The connections, listeners and timers of a loop. What is done to connections stands in `verbs.rs`.
 
 use std::{collections::VecDeque, fmt, io, net::ToSocketAddrs, sync::Arc, time::Duration};
 
 use mio::Registry;
 use tieline::{Address, BoxFuture, Instant, Outbox, Runtime};
 use tieline_core::{
-    conn::{
-        Body, CallHead, CallId, Config, Connection, ItemError, PeerInfo, Rejected, Rejection, Reply,
-        ReplyError, Served, Side, Stats, Stream, Taken,
-    },
+    conn::{CallId, Config, Connection, PeerInfo, Side, Stats},
     drive::{DeadlineIndex, ReadySet},
     wire::Status,
 };
@@ -71,7 +67,6 @@ pub(crate) enum Place<U> {
 /// in the next; none of them waits, and none makes a system call but those that dial and listen. A connection that has
 /// gone is no error that could not happen otherwise: each verb answers as the core does once a connection is over.
 pub struct Net<U> {
-    pub(crate) registry: Registry,
     pub(crate) shared: Arc<Shared>,
     places: Slots<Place<U>>,
     /// Connections and listeners with something to do.
@@ -85,6 +80,8 @@ pub struct Net<U> {
     pub(crate) now: Instant,
     /// Who has its turn: whatever it is told is found at the end of that.
     pub(crate) turning: u32,
+    /// Nobody else has a turn in this one of the loop.
+    pub(crate) alone: bool,
     /// Where committed octets stand between the core and the kernel.
     scratch: Outbox,
     connections: usize,
@@ -95,9 +92,8 @@ pub struct Net<U> {
 }
 
 impl<U> Net<U> {
-    pub(crate) fn new(registry: Registry, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self {
-            registry,
             shared,
             places: Slots::new(),
             ready: ReadySet::new(),
@@ -106,6 +102,7 @@ impl<U> Net<U> {
             timer_deadlines: DeadlineIndex::new(),
             now: clock::now(),
             turning: NOBODY,
+            alone: true,
             scratch: Outbox::new(),
             connections: 0,
             unchecked: 0,
@@ -240,10 +237,10 @@ impl<U> Net<U> {
         self.ready.remove(number);
         match self.places.remove(number) {
             Some(Place::Conn(mut driven)) => {
-                driven.deregister(&self.registry);
+                driven.deregister(&self.shared.registry);
                 self.connections = self.connections.saturating_sub(1);
             }
-            Some(Place::Listener(mut listener)) => listener.deregister(&self.registry),
+            Some(Place::Listener(mut listener)) => listener.deregister(&self.shared.registry),
             None => {}
         }
     }
@@ -252,7 +249,7 @@ impl<U> Net<U> {
     #[inline]
     pub(crate) fn parts(&mut self, number: u32) -> Option<(&mut Driven<U>, &mut Outbox, &Registry)> {
         match self.places.get_mut(number) {
-            Some(Place::Conn(driven)) => Some((driven, &mut self.scratch, &self.registry)),
+            Some(Place::Conn(driven)) => Some((driven, &mut self.scratch, &self.shared.registry)),
             _ => None,
         }
     }
@@ -295,7 +292,7 @@ impl<U> Net<U> {
     fn attend(&mut self, listening: Listening, config: &Arc<Config>) -> io::Result<ListenerId> {
         let listener = Listener::new(listening, Arc::clone(config));
         let name = self.places.insert(Place::Listener(Box::new(listener))).map_err(|_| no_number())?;
-        let registry = &self.registry;
+        let registry = &self.shared.registry;
         if let Some(Place::Listener(listener)) = self.places.get_mut(name.number)
             && let Err(error) = listener.register(registry, direct(name.number))
         {
@@ -322,11 +319,9 @@ impl<U> Net<U> {
         }
     }
 
-    // ---- calls ------------------------------------------------------------------------------------------------
-
     /// The connection that is meant. What was done to it is looked at in its next turn, or at the end of this one.
     #[inline]
-    fn meant(&mut self, id: ConnId) -> Option<(&mut Connection<U>, Instant)> {
+    pub(crate) fn meant(&mut self, id: ConnId) -> Option<(&mut Connection<U>, Instant)> {
         let Some(Place::Conn(driven)) = self.places.find_mut(id.0) else { return None };
         if id.0.number != self.turning {
             self.ready.insert(id.0.number);
@@ -334,162 +329,7 @@ impl<U> Net<U> {
         Some((&mut driven.conn, self.now))
     }
 
-    /// Calls a method of the peer: [`Connection::call`].
-    ///
-    /// # Errors
-    /// [`Rejected`] gives `user` back and says why.
-    #[inline]
-    pub fn call(
-        &mut self,
-        id: ConnId,
-        head: &CallHead<'_>,
-        body: Body<'_>,
-        user: U,
-    ) -> Result<CallId, Rejected<U>> {
-        match self.meant(id) {
-            Some((conn, now)) => conn.call(now, head, body, user),
-            None => Err(Rejected { user, reason: Rejection::Closed }),
-        }
-    }
-
-    /// Sends what nobody answers: [`Connection::one_way`].
-    ///
-    /// # Errors
-    /// As [`call`](Self::call).
-    pub fn one_way(
-        &mut self,
-        id: ConnId,
-        head: &CallHead<'_>,
-        body: Body<'_>,
-        user: U,
-    ) -> Result<CallId, Rejected<U>> {
-        match self.meant(id) {
-            Some((conn, now)) => conn.one_way(now, head, body, user),
-            None => Err(Rejected { user, reason: Rejection::Closed }),
-        }
-    }
-
-    /// Gives a call up and returns its value: [`Connection::cancel`].
-    pub fn cancel(&mut self, id: ConnId, call: CallId) -> Option<U> {
-        let (conn, now) = self.meant(id)?;
-        conn.cancel(now, call)
-    }
-
-    /// Answers a call of the peer with its result and nothing else: [`Connection::answer`].
-    ///
-    /// # Errors
-    /// [`ReplyError`] if the answer is of no use any more.
-    #[inline]
-    pub fn answer(&mut self, id: ConnId, call: Served, body: Body<'_>) -> Result<(), ReplyError> {
-        let (conn, now) = self.meant(id).ok_or(ReplyError::Unknown)?;
-        conn.answer(now, call, body)
-    }
-
-    /// Answers a call of the peer: [`Connection::reply`].
-    ///
-    /// # Errors
-    /// As [`answer`](Self::answer).
-    pub fn reply(&mut self, id: ConnId, call: Served, reply: &Reply<'_>) -> Result<(), ReplyError> {
-        let (conn, now) = self.meant(id).ok_or(ReplyError::Unknown)?;
-        conn.reply(now, call, reply)
-    }
-
-    /// Refuses a call whose handling was not begun: [`Connection::refuse`].
-    ///
-    /// # Errors
-    /// As [`answer`](Self::answer).
-    pub fn refuse(&mut self, id: ConnId, call: Served, reply: &Reply<'_>) -> Result<(), ReplyError> {
-        let (conn, now) = self.meant(id).ok_or(ReplyError::Unknown)?;
-        conn.refuse(now, call, reply)
-    }
-
-    /// Whoever worked on a call has stopped: [`Connection::stopped`].
-    pub fn stopped(&mut self, id: ConnId, call: Served) {
-        if let Some((conn, now)) = self.meant(id) {
-            conn.stopped(now, call);
-        }
-    }
-
-    pub(crate) fn panicked(&mut self, id: ConnId, call: Served) {
-        if let Some((conn, now)) = self.meant(id) {
-            // It may have been answered before the panic.
-            let _ = conn.panicked(now, call);
-        }
-    }
-
-    // ---- streams ----------------------------------------------------------------------------------------------
-
-    /// Sends an item on a call that streams: [`Connection::send_item`].
-    ///
-    /// # Errors
-    /// [`ItemError`]: full, which [`App::writable`](crate::App::writable) ends; too large for the peer; or over.
-    pub fn send_item(&mut self, id: ConnId, to: impl Into<Stream>, item: Body<'_>) -> Result<(), ItemError> {
-        let (conn, now) = self.meant(id).ok_or(ItemError::Over)?;
-        conn.send_item(now, to, item)
-    }
-
-    /// Ends what this side sends on a call of its own: [`Connection::end_items`].
-    ///
-    /// # Errors
-    /// [`ItemError::Over`].
-    pub fn end_items(&mut self, id: ConnId, call: CallId) -> Result<(), ItemError> {
-        let (conn, now) = self.meant(id).ok_or(ItemError::Over)?;
-        conn.end_items(now, call)
-    }
-
-    /// Takes the next item that has come on a call: [`Connection::take_item`].
-    pub fn take_item(&mut self, id: ConnId, from: impl Into<Stream>) -> Option<Taken> {
-        let (conn, now) = self.meant(id)?;
-        conn.take_item(now, from)
-    }
-
-    /// Lets so many octets more come than were taken: [`Connection::grant`].
-    pub fn grant(&mut self, id: ConnId, from: impl Into<Stream>, octets: u32) {
-        if let Some((conn, now)) = self.meant(id) {
-            conn.grant(now, from, octets);
-        }
-    }
-
-    // ---- the life of connections ------------------------------------------------------------------------------
-
-    /// Accepts the check-in that [`App::check_in`](crate::App::check_in) asked about.
-    pub fn accept_check_in(&mut self, id: ConnId) {
-        if let Some((conn, now)) = self.meant(id) {
-            conn.accept_check_in(now);
-        }
-    }
-
-    /// Refuses it: [`Connection::refuse_check_in`].
-    pub fn refuse_check_in(
-        &mut self,
-        id: ConnId,
-        status: Status,
-        message: &str,
-        retry_after: Option<Duration>,
-    ) {
-        if let Some((conn, now)) = self.meant(id) {
-            conn.refuse_check_in(now, status, message, retry_after);
-        }
-    }
-
-    /// Asks whether the peer lives: [`Connection::probe`]. [`App::alive`](crate::App::alive) tells.
-    pub fn probe(&mut self, id: ConnId) -> bool {
-        self.meant(id).is_some_and(|(conn, now)| conn.probe(now))
-    }
-
-    /// Drains a connection: [`Connection::drain`].
-    pub fn drain(&mut self, id: ConnId, status: Status, grace: Duration, message: &str) {
-        if let Some((conn, now)) = self.meant(id) {
-            conn.drain(now, status, grace, message);
-        }
-    }
-
-    /// Closes a connection: [`Connection::close`].
-    pub fn close(&mut self, id: ConnId, status: Status, message: &str) {
-        if let Some((conn, now)) = self.meant(id) {
-            conn.close(now, status, message);
-        }
-    }
+    // ---- what there is ---------------------------------------------------------------------------------------
 
     /// Closes every listener and drains every connection: what [`Loop::shutdown`](crate::Loop::shutdown) begins with.
     pub fn drain_all(&mut self, grace: Duration, message: &str) {

@@ -28,6 +28,7 @@ pub(crate) struct Shared {
     stopped: AtomicBool,
     /// It has ended, and runs nothing any more.
     over: AtomicBool,
+    /// Not begun yet. As many as whoever spawns allows: `rpc` spawns for connections and for calls, which have limits.
     spawned: Mutex<Vec<BoxFuture<()>>>,
     /// Tasks that were woken.
     woken: Mutex<ReadySet>,

@@ -83,6 +83,11 @@ impl<T> Slots<T> {
         })
     }
 
+    /// All that are there, without their names.
+    pub(crate) fn into_values(self) -> impl Iterator<Item = T> {
+        self.slots.into_iter().filter_map(|slot| slot.value)
+    }
+
     /// How many are there.
     pub(crate) fn len(&self) -> usize {
         self.slots.len() - self.free.len()

@@ -14,7 +14,7 @@ use mio::{
     net::{TcpStream, UnixStream},
 };
 use socket2::SockRef;
-use tieline::Outbox;
+use tieline::{Outbox, unix};
 
 use crate::fill::fill;
 
@@ -48,7 +48,8 @@ impl Socket {
 
     /// Dials a Unix socket; that is done at once.
     pub(crate) fn dial_unix(path: &Path) -> io::Result<Self> {
-        Ok(Self::Unix(UnixStream::connect(path)?))
+        unix::check(path)?;
+        Ok(Self::Unix(UnixStream::connect(path).map_err(unix::explain)?))
     }
 
     /// Options that the system does not have are left as they are.

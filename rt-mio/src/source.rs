@@ -46,6 +46,11 @@ impl Source {
         self.wake(bits);
     }
 
+    /// The loop ends: whoever waits is woken, and finds that it has.
+    pub(crate) fn end(&self) {
+        self.wake(READ | WRITE);
+    }
+
     fn wake(&self, bits: u8) {
         let [read, write] = {
             let [reader, writer] = &mut *lock(&self.wakers);

@@ -15,8 +15,9 @@ use tieline::BoxFuture;
 use tieline_core::drive::ReadySet;
 
 use crate::{
-    shared::{Entered, Shared},
+    shared::{Entered, Shared, lock},
     slots::Slots,
+    source::Source,
 };
 
 /// A bit in the set of those who were woken. A waker that outlives its task wakes, at worst, the next one of its number,
@@ -99,6 +100,11 @@ impl Tasks {
             let task = self.tasks.remove(number);
             let _ = catch_unwind(AssertUnwindSafe(|| drop(task)));
         }
+        // Timers and sockets of this loop may be waited for on other threads.
+        self.shared.timers.end();
+        let sources: Vec<Arc<Source>> =
+            lock(&self.shared.sources).names().map(|(_, source)| Arc::clone(source)).collect();
+        sources.iter().for_each(|source| source.end());
     }
 }
 

@@ -52,6 +52,35 @@ pub fn listeners(address: &str, count: usize) -> io::Result<Vec<TcpListener>> {
 /// # }
 /// ```
 ///
+/// A server of the runtime serves as long as somebody holds it, which a task can do:
+///
+/// ```
+/// use std::{future::pending, io};
+/// use tieline_mio::{Loop, MioListener, Server, blocking::Client, threads};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let listeners = threads::listeners("127.0.0.1:0", 2)?;
+/// let address = listeners[0].local_addr()?.to_string();
+/// let loops = threads::run(listeners, |listener| {
+///     let mut node = Loop::new(())?;
+///     let server = node.enter(|| {
+///         let server = Server::builder("node")
+///             .method("demo.Text/Upper", |_cx, body| async move { Ok(body.to_ascii_uppercase()) });
+///         server.serve_on(MioListener::new(listener)?).map_err(io::Error::other)
+///     })?;
+///     node.net().spawn(Box::pin(async move {
+///         let _served = server;
+///         pending().await
+///     }));
+///     Ok(node)
+/// })?;
+/// let client = Client::connect(&address)?;
+/// assert_eq!(client.call("demo.Text/Upper", "hello")?.payload, "HELLO");
+/// loops.stop()?;
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// A thread could not be started, or `make` failed on one; those that were started are stopped.
 pub fn run<A: App + 'static>(

@@ -71,6 +71,14 @@ impl Timers {
         wakers.into_iter().for_each(Waker::wake);
     }
 
+    /// The loop ends: whoever waits is woken, and finds that it has.
+    pub(crate) fn end(&self) {
+        let waiting = std::mem::replace(&mut lock(&self.state).waiting, Slots::new());
+        for waiting in waiting.into_values() {
+            waiting.waker.wake();
+        }
+    }
+
     fn publish(&self, state: &State) {
         let next = state.deadlines.next().map_or(u64::MAX, Instant::as_nanos);
         self.next.store(next, Ordering::Release);

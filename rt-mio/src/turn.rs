@@ -20,7 +20,8 @@ const EVENTS: usize = 4096;
 /// Events between two looks at what they made to be written.
 const BATCH: usize = 32;
 /// Octets that are written together while there is more to answer: a quarter of what was read, within these. The peer
-/// has something to do while this end goes on, and each write is large enough to be worth its system call.
+/// has something to do while this end goes on, and each write is large enough to be worth its system call. The most if
+/// other connections have their turns meanwhile: their peers have something to do then.
 const LEAST_PIECE: usize = 2 * 1024;
 const MOST_PIECE: usize = 64 * 1024;
 
@@ -48,7 +49,7 @@ fn go_on<A: App>(app: &mut A, net: &mut Net<A::User>, id: ConnId) -> bool {
         driven.begin(now, registry, direct(number));
         let came = driven.read(now);
         moved += came;
-        let piece = (came / 4).clamp(LEAST_PIECE, MOST_PIECE);
+        let piece = if net.alone { (came / 4).clamp(LEAST_PIECE, MOST_PIECE) } else { MOST_PIECE };
         loop {
             let told = tell(app, net, id);
             events += told;

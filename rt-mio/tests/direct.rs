@@ -144,7 +144,7 @@ fn a_panic_is_answered_and_ends_nothing_else() {
 
 #[test]
 fn a_panic_elsewhere_is_counted_and_ends_nothing_else() {
-    let mut node = Loop::new(Handlers::new().function(ECHO, |body| Ok(body))).unwrap();
+    let mut node = Loop::new(Handlers::new().function(ECHO, Ok)).unwrap();
     let config = node.app().describe(Config::builder("node")).build().unwrap();
     let listener = node.net().listen(TCP, &config).unwrap();
     let address = node.net().listening(listener).unwrap();

@@ -21,12 +21,16 @@ const NEVER: &str = "t.T/Never";
 
 /// A loop on a thread of its own that has a connection to itself.
 fn node() -> (Handle<Handlers>, ConnId, thread::JoinHandle<()>) {
+    busy_node(Duration::ZERO)
+}
+
+/// The same, which polls busily for so long before it sleeps.
+fn busy_node(spell: Duration) -> (Handle<Handlers>, ConnId, thread::JoinHandle<()>) {
     let (tell, told) = mpsc::channel();
     let thread = thread::spawn(move || {
-        let handlers =
-            Handlers::new().function(ECHO, |body| Ok(body)).method(NEVER, |_net, _conn, _request| {});
+        let handlers = Handlers::new().function(ECHO, Ok).method(NEVER, |_net, _conn, _request| {});
         let config = handlers.describe(Config::builder("node")).build().unwrap();
-        let mut node = Loop::new(handlers).unwrap();
+        let mut node = Loop::new(handlers).unwrap().busy_poll(spell);
         let listener = node.net().listen("127.0.0.1:0", &config).unwrap();
         let address = node.net().listening(listener).unwrap();
         let conn = node.net().connect(&address, &config).unwrap();
@@ -116,14 +120,17 @@ fn a_task_is_run_and_one_that_panics_ends_alone() {
 /// A loop that sleeps is woken by whatever is handed in; if a wake-up were lost this would not end.
 #[test]
 fn a_loop_that_sleeps_is_woken_each_time() {
-    let (handle, _, thread) = node();
-    for _ in 0..2000 {
-        let (tell, told) = mpsc::sync_channel(1);
-        handle.submit(move |_, _| tell.send(()).unwrap()).unwrap();
-        told.recv_timeout(LIMIT).unwrap();
+    for spell in [Duration::ZERO, Duration::from_micros(20)] {
+        let (handle, conn, thread) = busy_node(spell);
+        for _ in 0..2000 {
+            let (tell, told) = mpsc::sync_channel(1);
+            handle.submit(move |_, _| tell.send(()).unwrap()).unwrap();
+            told.recv_timeout(LIMIT).unwrap();
+        }
+        assert_eq!(handle.call(conn, ECHO, "x", Some(LIMIT)).unwrap().wait().unwrap().payload, "x");
+        handle.stop();
+        thread.join().unwrap();
     }
-    handle.stop();
-    thread.join().unwrap();
 }
 
 #[test]

@@ -22,6 +22,7 @@ use socket2::SockRef;
 use tieline::{
     Instant, Outbox, Runtime,
     transport::{dead_after, what_broke},
+    unix,
 };
 use tieline_core::{
     conn::{
@@ -34,6 +35,8 @@ use crate::{clock, fill::fill, poller::BOTH, runtime::Mio, socket::NOTSENT_LOWAT
 
 /// The longest that the kernel is asked to wait for octets.
 const MOST_WAIT: Duration = Duration::from_millis(1024);
+/// How long nobody asks whether a kernel that was full takes more, if nobody waits for it.
+const FULL: Duration = Duration::from_millis(10);
 /// Pieces of one gathered write.
 const PIECES: usize = 64;
 
@@ -54,7 +57,8 @@ impl Channel {
     }
 
     pub(super) fn unix(path: &Path) -> io::Result<Self> {
-        Ok(Self::Unix(UnixStream::connect(path)?))
+        unix::check(path)?;
+        Ok(Self::Unix(UnixStream::connect(path).map_err(unix::explain)?))
     }
 
     fn socket(&self) -> SockRef<'_> {
@@ -109,8 +113,8 @@ pub(super) struct Line {
     armed: Duration,
     /// Waits for both directions, once that was necessary.
     poller: Option<Poller>,
-    /// When it was last waited for.
-    last: Instant,
+    /// The time, as it was last looked at.
+    now: Instant,
 }
 
 impl Line {
@@ -131,7 +135,7 @@ impl Line {
             shut: false,
             armed: MOST_WAIT,
             poller: None,
-            last: now,
+            now,
         })
     }
 
@@ -154,6 +158,7 @@ impl Line {
         body: Body<'_>,
         one_way: bool,
     ) -> Result<u64, Rejection> {
+        self.now = now;
         self.calls += 1;
         self.outcome = None;
         let begun = if one_way {
@@ -167,13 +172,12 @@ impl Line {
     /// Waits for the outcome of the newest call; and, of one that was sent and nobody answers, until it is out.
     pub(super) fn wait(&mut self, number: u64, busy: Duration) -> Result<Answer, Failure> {
         loop {
-            self.flush(clock::now());
+            self.flush();
             self.events();
             if self.calls == number
                 && (self.out.remaining() == 0 || self.is_over())
                 && let Some(outcome) = self.outcome.take()
             {
-                self.last = clock::now();
                 return outcome;
             }
             if self.is_over() {
@@ -186,12 +190,13 @@ impl Line {
 
     /// Does what is due, without waiting.
     pub(super) fn look(&mut self) {
+        self.now = clock::now();
         self.turn(Wait::No, Duration::ZERO);
     }
 
     /// Whether calls can be made on it. If it has not been used for `stale` it is looked whether the node has closed it.
     pub(super) fn lives(&mut self, now: Instant, stale: Duration) -> bool {
-        if now.saturating_since(self.last) >= stale {
+        if now.saturating_since(self.now) >= stale {
             self.look();
         }
         self.closed.is_none() && !self.draining && !self.is_over()
@@ -201,14 +206,19 @@ impl Line {
         self.conn.next().end == End::Close
     }
 
-    /// When there is something to do without anything having come.
+    /// When there is something to do without anything having come. While the kernel takes no more, and nobody waits for
+    /// that, it is asked again after a while.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.conn.poll_timeout()
+        if self.out.remaining() == 0 {
+            return self.conn.poll_timeout();
+        }
+        let again = self.now.saturating_add(FULL);
+        Some(self.conn.next().wake.map_or(again, |wake| wake.min(again)))
     }
 
     /// Closes in peace, as far as that goes without waiting.
     pub(super) fn close(&mut self) {
-        self.conn.close(clock::now(), Status::NORMAL, "");
+        self.conn.close(self.now, Status::NORMAL, "");
         self.look();
     }
 
@@ -221,11 +231,11 @@ impl Line {
 
     /// Reads once, after what is due was done and what waits was written; and takes note of what that brought.
     fn turn(&mut self, wait: Wait, busy: Duration) {
-        let now = clock::now();
-        if self.conn.next().wake.is_some_and(|wake| wake <= now) {
-            self.conn.handle_timeout(now);
+        if self.conn.next().wake.is_some_and(|wake| wake <= self.now) {
+            self.conn.handle_timeout(self.now);
         }
-        self.flush(now);
+        self.flush();
+        let before = self.now;
         let next = self.conn.next();
         if next.end == End::ShutWrite && self.out.remaining() == 0 && !self.shut && self.broken.is_none() {
             self.shut = true;
@@ -236,13 +246,18 @@ impl Line {
         if !self.ended && next.read {
             // What the core has to say already is not waited for.
             let wait = if next.event || next.end == End::Close { Wait::No } else { wait };
-            self.receive(now, next.wake, wait, busy);
+            self.receive(next.wake, wait, busy);
+        }
+        if before == self.now && wait == Wait::Yes {
+            // Time passes, whether there was something to receive or not.
+            self.now = self.now.max(clock::now());
         }
         self.events();
     }
 
     /// Writes what waits, as far as the kernel takes it.
-    fn flush(&mut self, now: Instant) {
+    fn flush(&mut self) {
+        let now = self.now;
         loop {
             self.conn.poll_transmit(now, &mut self.out);
             if self.out.remaining() == 0 || self.broken.is_some() {
@@ -278,7 +293,8 @@ impl Line {
     }
 
     /// Reads once, and waits for that until `until`.
-    fn receive(&mut self, now: Instant, until: Option<Instant>, wait: Wait, busy: Duration) {
+    fn receive(&mut self, until: Option<Instant>, wait: Wait, busy: Duration) {
+        let now = self.now;
         let mut flags = libc::MSG_DONTWAIT;
         if wait == Wait::Yes && self.broken.is_none() {
             if self.out.remaining() > 0 {
@@ -312,8 +328,8 @@ impl Line {
                 read => break read,
             }
         };
-        let now = clock::now();
-        self.conn.handle_input(now, buffer);
+        self.now = now.max(clock::now());
+        self.conn.handle_input(self.now, buffer);
         let cause = match read {
             Ok(octets) if octets > 0 => return,
             Ok(_) => Disconnect::Eof,
@@ -321,7 +337,7 @@ impl Line {
             Err(error) => Disconnect::Error(what_broke(&error)),
         };
         self.ended = true;
-        self.conn.handle_disconnect(now, self.broken.unwrap_or(cause));
+        self.conn.handle_disconnect(self.now, self.broken.unwrap_or(cause));
     }
 
     /// Sees to it that the kernel waits no longer than until `until`: in steps of powers of two, so that the usual call
@@ -360,7 +376,7 @@ impl Line {
     }
 
     fn events(&mut self) {
-        while let Some(event) = self.conn.poll_event(clock::now()) {
+        while let Some(event) = self.conn.poll_event(self.now) {
             match event {
                 Event::Done { user, outcome, .. } if user == self.calls => self.outcome = Some(outcome),
                 Event::Ready(peer) => {
@@ -370,8 +386,8 @@ impl Line {
                 Event::Draining { .. } => self.draining = true,
                 Event::Closed(closed) => self.closed = Some(closed),
                 // It serves nothing: what a peer asks for all the same is answered at once.
-                Event::Request(request) => self.conn.stopped(clock::now(), request.call),
-                Event::Cancelled(call, _) => self.conn.stopped(clock::now(), call),
+                Event::Request(request) => self.conn.stopped(self.now, request.call),
+                Event::Cancelled(call, _) => self.conn.stopped(self.now, call),
                 _ => {}
             }
         }
