@@ -170,7 +170,8 @@ impl<U> Driven<U> {
                 0
             }
             Ok(octets) => {
-                if SHORT_SAYS_ALL && octets < room && !self.ending {
+                // After a write that failed it is read until there is no more: the end may have been announced before.
+                if SHORT_SAYS_ALL && octets < room && !self.ending && self.cause.is_none() {
                     self.readable = false;
                 }
                 octets
