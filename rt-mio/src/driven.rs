@@ -203,6 +203,12 @@ impl<U> Driven<U> {
         self.writable && !self.mute && self.dialling.is_none()
     }
 
+    /// Whether something is committed and not written.
+    #[inline]
+    pub(crate) const fn waits(&self) -> bool {
+        self.rest.is_some()
+    }
+
     /// Commits what waits, as far as the outbox has room. How much is in it.
     #[inline]
     pub(crate) fn commit(&mut self, now: Instant, scratch: &mut Outbox) -> usize {

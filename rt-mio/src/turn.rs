@@ -86,7 +86,7 @@ fn go_on<A: App>(app: &mut A, net: &mut Net<A::User>, id: ConnId) -> bool {
         let again = next.event
             || driven.may_read()
             || failing
-            || (next.write && driven.may_write())
+            || ((next.write || driven.waits()) && driven.may_write())
             || next.wake.is_some_and(|wake| wake <= now);
         if let Some(wake) = next.wake {
             net.deadlines.arm(number, wake, now);

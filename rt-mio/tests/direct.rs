@@ -50,6 +50,25 @@ fn a_thousand_calls_at_once_are_answered_each_with_its_own() {
 }
 
 #[test]
+fn many_large_calls_at_once_are_answered() {
+    for address in [TCP, &format!("unix:{}", socket_path())] {
+        let (mut node, client, _) = pair(address);
+        for number in 0..40u32 {
+            // The core takes 8 MiB of calls that wait.
+            let body = vec![number.to_le_bytes()[0]; 1 << 20];
+            if number >= 7 {
+                assert_eq!(outcome(&mut node, number - 7).unwrap().payload.len(), 1 << 20);
+            }
+            call(&mut node, client, ECHO, &body, number);
+        }
+        for number in 33..40u32 {
+            let answer = outcome(&mut node, number).unwrap().payload;
+            assert!(answer.len() == 1 << 20 && answer.iter().all(|octet| *octet == number.to_le_bytes()[0]));
+        }
+    }
+}
+
+#[test]
 fn a_unix_socket_carries_calls_too_and_leaves_no_file() {
     let path = socket_path();
     let (mut node, client, _) = pair(&format!("unix:{path}"));
