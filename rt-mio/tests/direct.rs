@@ -13,7 +13,7 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use support::{
-    ECHO, KEEP, PANIC, STREAM, Told, call, config, outcome, pair, request, socket_path, told, until,
+    ECHO, KEEP, LIMIT, PANIC, STREAM, Told, call, config, outcome, pair, request, socket_path, told, until,
 };
 use tieline_mio::{
     Body, By, CallHead, Cancel, Closed, Config, ConnId, Connection, Error, Event, Handlers, ItemError, Kind,
