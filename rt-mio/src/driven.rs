@@ -170,7 +170,8 @@ impl<U> Driven<U> {
                 0
             }
             Ok(octets) => {
-                if SHORT_SAYS_ALL && octets < room && !self.ending {
+                // After a write that failed it is read until there is no more: the end may have been announced before.
+                if SHORT_SAYS_ALL && octets < room && !self.ending && self.cause.is_none() {
                     self.readable = false;
                 }
                 octets
@@ -200,6 +201,12 @@ impl<U> Driven<U> {
     #[inline]
     pub(crate) fn may_write(&self) -> bool {
         self.writable && !self.mute && self.dialling.is_none()
+    }
+
+    /// Whether something is committed and not written.
+    #[inline]
+    pub(crate) const fn waits(&self) -> bool {
+        self.rest.is_some()
     }
 
     /// Commits what waits, as far as the outbox has room. How much is in it.
@@ -249,12 +256,6 @@ impl<U> Driven<U> {
         self.mute = true;
         self.readable = true;
         self.cause.get_or_insert(Disconnect::Error(what_broke(error)));
-    }
-
-    /// Whether something is committed and not written.
-    #[inline]
-    pub(crate) const fn owes(&self) -> bool {
-        self.rest.is_some()
     }
 
     /// Ends the stream to the peer once everything is out.

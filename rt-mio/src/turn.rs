@@ -15,6 +15,8 @@ use crate::{
 
 /// Octets that one connection reads and writes in one turn, before others have theirs.
 const OCTETS: usize = 256 * 1024;
+/// Reads of one connection in one turn, whatever they bring.
+const READS: usize = 64;
 /// Events that one connection has in one turn.
 const EVENTS: usize = 4096;
 /// Events between two looks at what they made to be written.
@@ -44,7 +46,7 @@ fn go_on<A: App>(app: &mut A, net: &mut Net<A::User>, id: ConnId) -> bool {
     let now = net.now;
     let number = id.0.number;
     let (mut moved, mut events) = (0, 0);
-    loop {
+    for _ in 0..READS {
         let Some((driven, _, registry)) = net.parts(number) else { return false };
         driven.begin(now, registry, direct(number));
         let came = driven.read(now);
@@ -84,7 +86,7 @@ fn go_on<A: App>(app: &mut A, net: &mut Net<A::User>, id: ConnId) -> bool {
         let again = next.event
             || driven.may_read()
             || failing
-            || ((next.write || driven.owes()) && driven.may_write())
+            || ((next.write || driven.waits()) && driven.may_write())
             || next.wake.is_some_and(|wake| wake <= now);
         if let Some(wake) = next.wake {
             net.deadlines.arm(number, wake, now);
@@ -93,6 +95,7 @@ fn go_on<A: App>(app: &mut A, net: &mut Net<A::User>, id: ConnId) -> bool {
             return again;
         }
     }
+    true
 }
 
 /// Tells the application of up to a batch of events. How many there were.

@@ -3,15 +3,21 @@
 
 mod support;
 
-use std::{cell::RefCell, rc::Rc, time::Duration};
+use std::{
+    cell::RefCell,
+    io::{Read, Write},
+    os::unix::net::UnixStream,
+    rc::Rc,
+    time::Duration,
+};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use support::{
-    ECHO, KEEP, PANIC, STREAM, Told, call, config, outcome, pair, request, socket_path, told, until,
+    ECHO, KEEP, LIMIT, PANIC, STREAM, Told, call, config, outcome, pair, request, socket_path, told, until,
 };
 use tieline_mio::{
-    Body, By, CallHead, Cancel, Config, Error, Handlers, ItemError, Kind, Loop, Ran, Reply, Status, Stream,
-    Taken,
+    Body, By, CallHead, Cancel, Closed, Config, ConnId, Connection, Error, Event, Handlers, ItemError, Kind,
+    Loop, Mio, Net, Outbox, Ran, Reply, Runtime, Side, Status, Stream, Taken,
 };
 
 const TCP: &str = "127.0.0.1:0";
@@ -41,6 +47,25 @@ fn a_thousand_calls_at_once_are_answered_each_with_its_own() {
     }
     let stats = node.net().stats(client).unwrap();
     assert_eq!(stats.calls_out, 1000);
+}
+
+#[test]
+fn many_large_calls_at_once_are_answered() {
+    for address in [TCP, &format!("unix:{}", socket_path())] {
+        let (mut node, client, _) = pair(address);
+        for number in 0..40u32 {
+            // The core takes 8 MiB of calls that wait.
+            let body = vec![number.to_le_bytes()[0]; 1 << 20];
+            if number >= 7 {
+                assert_eq!(outcome(&mut node, number - 7).unwrap().payload.len(), 1 << 20);
+            }
+            call(&mut node, client, ECHO, &body, number);
+        }
+        for number in 33..40u32 {
+            let answer = outcome(&mut node, number).unwrap().payload;
+            assert!(answer.len() == 1 << 20 && answer.iter().all(|octet| *octet == number.to_le_bytes()[0]));
+        }
+    }
 }
 
 #[test]
@@ -286,6 +311,61 @@ fn a_connection_that_is_lost_ends_its_calls() {
     let failure = outcome(&mut node, 1).unwrap_err();
     assert_ne!(failure.ran(), Ran::No);
     until(&mut node, "both ends to be gone", |node| node.net().is_empty());
+}
+
+/// A peer closes, says why, and is gone before this end hears of it: the next write fails, and what it said is heard all
+/// the same.
+#[test]
+fn what_a_peer_said_last_is_heard_though_a_write_fails() {
+    let closed = write_to_who_has_gone(|net, conn| assert!(net.probe(conn)));
+    assert_eq!((closed.by, closed.status), (By::Peer, Status::NORMAL), "{closed}");
+}
+
+/// The same when this end had decided to close before it heard.
+#[test]
+fn a_connection_that_cannot_write_its_last_words_ends() {
+    let closed = write_to_who_has_gone(|net, conn| net.drain(conn, Status::GOING_AWAY, LIMIT, ""));
+    assert_eq!((closed.by, closed.status), (By::Us, Status::GOING_AWAY), "{closed}");
+}
+
+/// A peer that closes and goes, after the loop has asked the poller; then `write` on its connection. How that ends.
+fn write_to_who_has_gone(write: impl FnOnce(&mut Net<u32>, ConnId) + Send + 'static) -> Closed {
+    let clock = Mio::default().clock();
+    let (here, mut there) = UnixStream::pair().unwrap();
+    let mut node = Loop::new(support::Scribe::default()).unwrap();
+    let conn = node.net().adopt_unix(here, Side::Server, &config("server")).unwrap();
+    let client = Config::builder("raw").build().unwrap();
+    let mut peer: Connection<()> = Connection::new(client, Side::Client, 1, clock.now());
+    let mut out = Outbox::new();
+    let mut send = move |peer: &mut Connection<()>, there: &mut UnixStream| {
+        while peer.poll_transmit(clock.now(), &mut out) {
+            there.write_all(out.chunk()).unwrap();
+            let octets = out.remaining();
+            out.advance(octets);
+        }
+    };
+    send(&mut peer, &mut there);
+    until(&mut node, "check-in", |node| node.net().peer(conn).is_some());
+    let mut octets = [0; 4096];
+    let came = there.read(&mut octets).unwrap();
+    let clock = Mio::default().clock();
+    peer.handle_input(clock.now(), bytes::BytesMut::from(octets.get(..came).unwrap()));
+    assert!(matches!(peer.poll_event(clock.now()), Some(Event::Ready(_))));
+
+    // Done by the loop after it has asked the poller, and before the connection has its turn.
+    let happens = move |_: &mut support::Scribe, net: &mut Net<u32>| {
+        peer.close(clock.now(), Status::NORMAL, "so long");
+        send(&mut peer, &mut there);
+        drop(there);
+        write(net, conn);
+    };
+    node.handle().submit(happens).unwrap();
+    let closed = told(&mut node, "the end", |told| match told {
+        Told::Closed(_, closed) => Some(closed),
+        _ => None,
+    });
+    until(&mut node, "the connection to be gone", |node| node.net().is_empty());
+    closed
 }
 
 #[test]
