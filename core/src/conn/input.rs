@@ -344,6 +344,8 @@ impl Machine {
         self.stats.heartbeats_in += 1;
         // At most one waits: the newest.
         self.control.ack = Some(header.id);
+        // A peer that always beats first leaves this side nothing to beat for.
+        self.drowsy = true;
         let early = self.live.beat_in(self.now, self.side == Side::Client);
         if early { self.pay(cost::EARLY_HEARTBEAT) } else { Flow::Again }
     }

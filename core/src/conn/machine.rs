@@ -231,7 +231,7 @@ pub(crate) struct Machine {
     /// When lingering ends at the latest, however slowly the last octets are taken.
     pub(crate) cut_at: u64,
     pub(crate) idle_since: u64,
-    /// It was idle for an interval when it beat last: it is folded up when that is answered.
+    /// A heartbeat went out or came in, so it may be idle: that is looked at when all is said.
     pub(crate) drowsy: bool,
     pub(crate) our_drain: Option<Box<OurDrain>>,
     pub(crate) their_drain: Option<TheirDrain>,
