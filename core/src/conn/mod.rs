@@ -249,6 +249,9 @@ impl<U> Connection<U> {
         self.awake().tick(now);
         self.awake().handle_timeout();
         self.awake().settle();
+        if self.awake().drowsy {
+            self.doze();
+        }
     }
 
     // ---- the application in -----------------------------------------------------------------------------------
