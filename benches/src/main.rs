@@ -13,6 +13,7 @@ mod commands;
 mod count;
 mod error;
 mod frame;
+mod idle;
 mod load;
 mod machine;
 mod mixed;
@@ -79,6 +80,8 @@ fn run() -> Result<()> {
         Some("instructions") => count::command(args),
         Some("stream") => stream::command(args),
         Some("mixed") => mixed::command(args),
+        Some("idle") => idle::command(args),
+        Some("hold") => idle::hold(args),
         Some("spin") => commands::spin(args),
         Some("help") => {
             println!("{HELP}");

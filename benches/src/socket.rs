@@ -5,7 +5,7 @@
 //! stays so.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::OnceLock;
 
 use socket2::{Domain, SockRef, Socket, Type};
@@ -36,10 +36,22 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
+/// Where the connections of this process come from, if it is not to be left to the system.
+static SOURCE: OnceLock<IpAddr> = OnceLock::new();
+
+/// From now on connections of this process come from `source`. Between two addresses there are only as many connections
+/// as there are ports; whoever makes more of them comes from more addresses. The first that is named stays.
+pub(crate) fn come_from(source: IpAddr) {
+    let _ = SOURCE.set(source);
+}
+
 /// Connects, and waits until that is done, which on loopback is at once.
 pub(crate) fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     choose(SockRef::from(&socket))?;
+    if let Some(source) = SOURCE.get() {
+        socket.bind(&SocketAddr::new(*source, 0).into())?;
+    }
     socket.connect(&address.into())?;
     Ok(socket.into())
 }

@@ -15,7 +15,7 @@ use super::runtime::Client;
 use crate::error::{Context, Result};
 use crate::frame::MAX_BODY;
 
-const ECHO: &str = "tieline.bench.v1.Echo/Echo";
+pub(crate) const ECHO: &str = "tieline.bench.v1.Echo/Echo";
 
 /// The deadline of each call; it travels to the server with the call.
 const DEADLINE: Duration = Duration::from_secs(10);
