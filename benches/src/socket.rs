@@ -6,9 +6,12 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::sync::OnceLock;
 
 use socket2::{Domain, SockRef, Socket, Type};
+
+use crate::sys;
 
 /// The variable that names another one; `system` leaves the default of the system.
 pub(crate) const CONGESTION: &str = "BENCH_CONGESTION";
@@ -50,6 +53,7 @@ pub(crate) fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     choose(SockRef::from(&socket))?;
     if let Some(source) = SOURCE.get() {
+        sys::choose_port_late(socket.as_fd())?;
         socket.bind(&SocketAddr::new(*source, 0).into())?;
     }
     socket.connect(&address.into())?;

@@ -179,6 +179,18 @@ pub(crate) fn raise_files() -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
+/// Lets the kernel choose the port of a socket that is bound to an address when it is connected, from all those that are
+/// free between the two addresses; otherwise it chooses one that nobody uses, and looks long for it when many are in use.
+pub(crate) fn choose_port_late(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // An int has four octets.
+    let size = size_of_val(&on) as libc::socklen_t;
+    let (level, option) = (libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT);
+    // SAFETY: the descriptor is borrowed and so open; `on` lives through the call, is only read, and `size` is its size.
+    check(unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const on).cast(), size) })?;
+    Ok(())
+}
+
 /// The unit of `/proc/stat`: one tick.
 pub(crate) fn tick() -> Duration {
     // SAFETY: takes and returns plain integers.

@@ -68,6 +68,9 @@ pub(super) struct Measured {
     pub(super) heartbeat: Duration,
     pub(super) fresh: Memory,
     pub(super) idle: Memory,
+    /// Heartbeats that came on a connection, and that went out on it, since check-in.
+    pub(super) came: f64,
+    pub(super) went: f64,
 }
 
 /// Measures with so many connections.
@@ -91,6 +94,8 @@ pub(super) fn measure(product: Product, connections: u32, heartbeat: Duration) -
         heartbeat,
         fresh: Memory::between(&before, &fresh, connections),
         idle: Memory::between(&before, &idle, connections),
+        came: beats.came as f64 / f64::from(connections),
+        went: beats.went as f64 / f64::from(connections),
     })
 }
 

@@ -1,11 +1,10 @@
 mod hold;
 mod memory;
 mod proc;
+mod quiet;
 mod server;
 mod state;
 mod world;
-
-use std::time::Duration;
 
 pub(crate) use hold::command as hold;
 pub(crate) use server::Product;
@@ -20,5 +19,6 @@ pub(crate) fn command(mut args: Args) -> Result<()> {
     crate::process::pin(crate::process::LOAD_CORE);
     let m = memory::measure(Product::Tokio, n, heartbeat)?;
     println!("{m:#?}");
+    println!("{:?}", quiet::measure(Product::Tokio, heartbeat)?);
     Ok(())
 }

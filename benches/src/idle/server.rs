@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context as Poller, Poll};
 use std::time::Instant;
 
-use tieline_tokio::{BoxFuture, Clock, Runtime, Server, ServerBuilder, Tokio};
+use tieline_tokio::{BoxFuture, Clock, Runtime, ServerBuilder, Tokio};
 use tokio::runtime::Builder;
 
 use super::state::{Beats, heap_to_json};
@@ -104,10 +104,10 @@ fn beats<R: Runtime>(server: &tieline::Server<R>) -> Beats {
     for peer in server.peers() {
         if peer.info().is_some_and(|info| info.identifier.starts_with(IDLE)) {
             let stats = peer.stats();
-            let own = stats.heartbeats_in + stats.heartbeats_out;
             beats.connections += 1;
-            beats.all += own;
-            beats.least = beats.least.min(own);
+            beats.came += stats.heartbeats_in;
+            beats.went += stats.heartbeats_out;
+            beats.least = beats.least.min(stats.heartbeats_in + stats.heartbeats_out);
         }
     }
     beats

@@ -31,9 +31,11 @@ pub(super) fn heap_of(text: &str) -> Result<Heap> {
 pub(super) struct Beats {
     /// Those that are checked in.
     pub(super) connections: u64,
-    /// Heartbeats that came in and went out on them.
-    pub(super) all: u64,
-    /// The same of the connection that has seen the fewest.
+    /// Heartbeats that came in on them.
+    pub(super) came: u64,
+    /// Heartbeats that went out on them, answers not among them.
+    pub(super) went: u64,
+    /// Both together, of the connection that has seen the fewest.
     pub(super) least: u64,
     /// When tasks were polled, in microseconds, where that is noted.
     pub(super) polls: Vec<u64>,
@@ -41,8 +43,9 @@ pub(super) struct Beats {
 
 impl Beats {
     pub(super) fn to_json(&self) -> String {
-        let Self { connections, all, least, polls } = self;
-        json!({ "connections": connections, "all": all, "least": least, "polls": polls }).to_string()
+        let Self { connections, came, went, least, polls } = self;
+        json!({ "connections": connections, "came": came, "went": went, "least": least, "polls": polls })
+            .to_string()
     }
 
     /// Reads what [`Beats::to_json`] wrote.
@@ -53,7 +56,8 @@ impl Beats {
         let polls = value["polls"].as_array().ok_or_else(odd)?;
         Ok(Self {
             connections: number("connections")?,
-            all: number("all")?,
+            came: number("came")?,
+            went: number("went")?,
             least: number("least")?,
             polls: polls.iter().map(Value::as_u64).collect::<Option<_>>().ok_or_else(odd)?,
         })
@@ -70,7 +74,7 @@ mod tests {
     fn what_a_server_tells_survives_json() {
         let heap = Heap { octets: -5, blocks: 3, sizes: vec![(16, 4), (4096, -1)] };
         assert_eq!(heap_of(&heap_to_json(&heap)).unwrap(), heap);
-        let beats = Beats { connections: 7, all: 30, least: 2, polls: vec![1, 1_000_000] };
+        let beats = Beats { connections: 7, came: 30, went: 4, least: 2, polls: vec![1, 1_000_000] };
         assert_eq!(Beats::from_json(&beats.to_json()).unwrap(), beats);
         for odd in ["", "{}", "[]"] {
             assert!(heap_of(odd).is_err() && Beats::from_json(odd).is_err(), "{odd}");
