@@ -14,9 +14,10 @@ use crate::error::{Context, Failure, Result};
 use crate::process::{self, myself};
 use crate::socket;
 use crate::targets::runtime::Client;
+use crate::targets::tieline::ECHO;
 
 /// `hold ADDRESS N [--heartbeat S] [--from ADDRESS] [--first K] [--core N]`: says `holding N` when all are checked in,
-/// and `held N` when stdin ends, if every connection is still the one that it was.
+/// and `held N` when stdin ends, if every connection is still the one that it was and answers a call.
 pub(crate) fn command(mut args: Args) -> Result<()> {
     let address: SocketAddr = args::parse("the address", &args.required("the address")?)?;
     let count = args::parse("N", &args.required("the number of connections")?)?;
@@ -34,9 +35,11 @@ pub(crate) fn command(mut args: Args) -> Result<()> {
         say(&format!("holding {}", held.len()))?;
         let ended = tokio::task::spawn_blocking(|| io::copy(&mut io::stdin().lock(), &mut io::sink()));
         ended.await.context("stdin")??;
-        let lost = held.iter().filter(|client| client.peer().is_none() || client.attempts() != 1).count();
-        if lost > 0 {
-            return Err(Failure::new(format!("{lost} of {count} idle connections were lost")));
+        for (number, client) in held.iter().enumerate() {
+            let answer = client.call(ECHO, "still there").await;
+            if answer.is_err() || client.attempts() != 1 {
+                return Err(Failure::new(format!("idle connection {number} of {count} was lost")));
+            }
         }
         say(&format!("held {}", held.len()))
     })?;

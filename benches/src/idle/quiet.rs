@@ -8,9 +8,7 @@ use super::server::Product;
 use super::world::World;
 use crate::error::{Failure, Result};
 
-/// Intervals that are watched.
-const INTERVALS: u32 = 10;
-/// Intervals that pass before.
+/// Intervals that pass before one is watched.
 const BEFORE: u32 = 2;
 
 /// A connection over some heartbeat intervals, as the server sees it.
@@ -36,8 +34,8 @@ impl Quiet {
     }
 }
 
-/// Watches one connection.
-pub(super) fn measure(product: Product, heartbeat: Duration) -> Result<Quiet> {
+/// Watches one connection for so many intervals.
+pub(super) fn measure(product: Product, heartbeat: Duration, intervals: u32) -> Result<Quiet> {
     let mut world = World::start(product, true)?;
     world.hold(1, heartbeat)?;
     sleep(heartbeat * BEFORE);
@@ -47,7 +45,7 @@ pub(super) fn measure(product: Product, heartbeat: Duration) -> Result<Quiet> {
     let before = world.beats()?;
     let woken = sleeps(world.server.pid())?;
     let began = std::time::Instant::now();
-    sleep(heartbeat * INTERVALS);
+    sleep(heartbeat * intervals);
     let woken = sleeps(world.server.pid())?.saturating_sub(woken);
     let intervals = began.elapsed().as_secs_f64() / heartbeat.as_secs_f64();
     let after = world.beats()?;

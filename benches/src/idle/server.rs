@@ -13,7 +13,7 @@ use tieline_tokio::{BoxFuture, Clock, Runtime, ServerBuilder, Tokio};
 use tokio::runtime::Builder;
 
 use super::state::{Beats, heap_to_json};
-use crate::error::{Context, Result};
+use crate::error::{Context, Failure, Result};
 use crate::sys;
 use crate::targets::tieline::ECHO;
 
@@ -40,6 +40,13 @@ impl Product {
         match self {
             Self::Tokio => "tieline-tokio",
         }
+    }
+
+    pub(super) fn from_name(name: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|product| product.name() == name).ok_or_else(|| {
+            let known: Vec<_> = Self::ALL.iter().map(|product| product.name()).collect();
+            Failure::new(format!("no idle connections to {name:?}; there are {}", known.join(", ")))
+        })
     }
 
     /// Octets of the server's heap that an idle connection may take.

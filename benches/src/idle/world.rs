@@ -1,6 +1,6 @@
 //! A server, somebody who asks it, and idle connections to it, each where it is in the way of the others least.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
@@ -120,6 +120,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use std::net::SocketAddr;
 
     #[test]
     fn every_process_comes_from_an_address_of_its_own() {
