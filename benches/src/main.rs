@@ -50,7 +50,7 @@ tieline-benches COMMAND
   mixed [--way up|down] [--octets N] [--times N] [--seconds S] [--rate CALLS_A_SECOND] [--json]
       small calls alone, and while a large message crosses the same connection
   idle [memory] [wakeups] [beside] [--target TARGET] [--quick] [--connections N] [--heartbeat S]
-       [--rounds N] [--seconds S]
+       [--rounds N] [--seconds S] [--idle-core N]
       what connections cost that do nothing: the server's memory, its wake-ups, and what they take from busy ones
   hold ADDRESS N [--heartbeat S] [--from ADDRESS] [--first K] [--core N]
       N idle connections; prints `holding N` when all are checked in, ends when stdin ends

@@ -1,10 +1,10 @@
 //! What many idle connections cost the few that are busy: the same load with them and without them, in turns.
 
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::server::Product;
-use super::world::World;
+use super::world::{Held, World};
 use crate::error::{Failure, Result};
 use crate::load::Report;
 use crate::process::myself;
@@ -26,8 +26,7 @@ pub(super) struct Slice {
 /// All runs.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Beside {
-    pub(super) idle: u32,
-    pub(super) heartbeat: Duration,
+    pub(super) held: Held,
     pub(super) seconds: f64,
     /// A round each: without and with the idle ones.
     pub(super) rounds: Vec<(Slice, Slice)>,
@@ -41,14 +40,9 @@ impl Beside {
 }
 
 /// Runs so many rounds; who is first changes from round to round.
-pub(super) fn measure(
-    product: Product,
-    idle: u32,
-    heartbeat: Duration,
-    rounds: u32,
-    seconds: f64,
-) -> Result<Beside> {
-    let slice = |idle| slice(product, idle, heartbeat, seconds);
+pub(super) fn measure(product: Product, held: Held, rounds: u32, seconds: f64) -> Result<Beside> {
+    let idle = held.count;
+    let slice = |count| slice(product, Held { count, ..held }, seconds);
     let mut all = Vec::new();
     for round in 1..=rounds {
         eprintln!(
@@ -62,13 +56,13 @@ pub(super) fn measure(
             (slice(0)?, beside)
         });
     }
-    Ok(Beside { idle, heartbeat, seconds, rounds: all })
+    Ok(Beside { held, seconds, rounds: all })
 }
 
 /// One run, with a server of its own.
-fn slice(product: Product, idle: u32, heartbeat: Duration, seconds: f64) -> Result<Slice> {
+fn slice(product: Product, held: Held, seconds: f64) -> Result<Slice> {
     let mut world = World::start(product, false)?;
-    world.hold(idle, heartbeat)?;
+    world.hold(held)?;
     let (began, used) = (Instant::now(), world.holders_cpu()?);
     let output = Command::new(myself()?)
         .args(["load", "--json", "--target", Target::Tieline.name()])
@@ -81,7 +75,7 @@ fn slice(product: Product, idle: u32, heartbeat: Duration, seconds: f64) -> Resu
         .output()?;
     let (took, used) = (began.elapsed(), world.holders_cpu()?.saturating_sub(used));
     if !output.status.success() {
-        return Err(Failure::new(format!("the load beside {idle} idle connections failed")));
+        return Err(Failure::new(format!("the load beside {} idle connections failed", held.count)));
     }
     world.check()?;
     world.stop()?;

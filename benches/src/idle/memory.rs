@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::proc::Resident;
 use super::server::Product;
-use super::world::World;
+use super::world::{Held, World};
 use crate::error::{Failure, Result};
 use crate::sys::Heap;
 
@@ -74,10 +74,11 @@ pub(super) struct Measured {
 }
 
 /// Measures with so many connections.
-pub(super) fn measure(product: Product, connections: u32, heartbeat: Duration) -> Result<Measured> {
+pub(super) fn measure(product: Product, held: Held) -> Result<Measured> {
+    let Held { count: connections, heartbeat, .. } = held;
     let mut world = World::start(product, false)?;
     let before = Look::take(&world)?;
-    world.hold(connections, heartbeat)?;
+    world.hold(held)?;
     let fresh = Look::take(&world)?;
     sleep(heartbeat.mul_f64(INTERVALS));
     let idle = Look::take(&world)?;

@@ -13,6 +13,7 @@ mod server;
 mod state;
 mod world;
 
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 pub(crate) use hold::command as hold;
@@ -21,7 +22,9 @@ pub(crate) use server::Product;
 use crate::args::Args;
 use crate::error::{Failure, Result};
 use crate::machine::{self, Bystanders};
+use crate::process::SERVER_CORE;
 use print::Idle;
+use world::Held;
 
 /// More are not needed to see what one takes.
 const MOST: u32 = 100_000;
@@ -33,11 +36,13 @@ const QUICK: u32 = 1000;
 const WATCHED: Duration = Duration::from_secs(1);
 const INTERVALS: u32 = 10;
 const QUICK_INTERVALS: u32 = 3;
+/// A core that neither server nor load uses.
+const SPARE_CORE: usize = 2;
 
 /// What can be asked for alone.
 const PARTS: [&str; 3] = ["memory", "wakeups", "beside"];
 
-/// `idle [PART…] [--target NAME] [--quick] [--connections N] [--heartbeat S] [--rounds N] [--seconds S]`
+/// `idle [PART…] [--target NAME] [--quick] [--connections N] [--heartbeat S] [--rounds N] [--seconds S] [--idle-core N]`
 pub(crate) fn command(mut args: Args) -> Result<()> {
     let quick = args.switch("--quick");
     let mut parts = Vec::new();
@@ -57,6 +62,9 @@ pub(crate) fn command(mut args: Args) -> Result<()> {
     let heartbeat = args.time("--heartbeat", if quick { 1.0 } else { 10.0 })?;
     let rounds: u32 = args.value("--rounds")?.unwrap_or(if quick { 1 } else { 5 });
     let seconds: f64 = args.value("--seconds")?.unwrap_or(if quick { 0.5 } else { 2.0 });
+    // A core of their own, where there is one.
+    let spare = available_parallelism().is_ok_and(|cores| cores.get() > SPARE_CORE);
+    let core = args.value("--idle-core")?.unwrap_or(if spare { SPARE_CORE } else { SERVER_CORE });
     args.end()?;
     if connections == 0 || connections > most {
         return Err(Failure::new(format!(
@@ -70,15 +78,21 @@ pub(crate) fn command(mut args: Args) -> Result<()> {
         return Err(Failure::new("--rounds is at least 1, --seconds from 0.1 to 60"));
     }
 
+    let held = |count| Held { count, heartbeat, core };
     let described = machine::describe();
     let bystanders = Bystanders::watch()?;
     let mut measured = Vec::new();
     for product in products {
-        let memory = asked("memory").then(|| memory::measure(product, connections, heartbeat));
-        let quiet = asked("wakeups")
-            .then(|| quiet::measure(product, WATCHED, if quick { QUICK_INTERVALS } else { INTERVALS }));
+        let memory = asked("memory").then(|| memory::measure(product, held(connections)));
+        let quiet = asked("wakeups").then(|| {
+            quiet::measure(
+                product,
+                Held { count: 1, heartbeat: WATCHED, core },
+                if quick { QUICK_INTERVALS } else { INTERVALS },
+            )
+        });
         let idle = if quick { QUICK } else { BESIDE }.min(most);
-        let beside = asked("beside").then(|| beside::measure(product, idle, heartbeat, rounds, seconds));
+        let beside = asked("beside").then(|| beside::measure(product, held(idle), rounds, seconds));
         measured.push(Idle {
             product,
             memory: memory.transpose()?,

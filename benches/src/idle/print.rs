@@ -49,7 +49,7 @@ impl Idle {
             lines.push([
                 format!(
                     "calls/s of {CONNECTIONS} connections × {IN_FLIGHT}, {PAYLOAD} B: beside {} idle ÷ alone",
-                    beside.idle
+                    beside.held.count
                 ),
                 format!("{middle:.3} ({})", range(&ratios).unwrap_or_default()),
                 format!("≥ {LEAST:.2}"),
@@ -136,12 +136,12 @@ fn print_quiet(name: &str, quiet: &Quiet) {
 fn print_beside(name: &str, beside: &Beside) {
     println!(
         "`{name}`: {CONNECTIONS} connections × {IN_FLIGHT} in flight, {PAYLOAD} octets, {} rounds of {} s, without and with {} idle \
-         connections whose interval is {:?}; the median of the rounds. The idle ones' own processes share a core with the load where \
-         there are only two\n",
+         connections whose interval is {:?}; the median of the rounds. The idle ones' own processes run on core {}\n",
         beside.rounds.len(),
         beside.seconds,
-        beside.idle,
-        beside.heartbeat,
+        beside.held.count,
+        beside.held.heartbeat,
+        beside.held.core
     );
     println!(
         "| | calls/s | p50 µs | p99 µs | server CPU µs/call | client CPU µs/call | idle ones' CPU, % of a core |"
@@ -175,6 +175,7 @@ mod tests {
     use std::time::Duration;
 
     use super::super::beside::Slice;
+    use super::super::world::Held;
     use crate::table::Rounds;
     use crate::targets::Target;
 
@@ -205,8 +206,7 @@ mod tests {
                 woken: 30,
             }),
             beside: Some(Beside {
-                idle: 15_000,
-                heartbeat: Duration::from_secs(1),
+                held: Held { count: 15_000, heartbeat: Duration::from_secs(1), core: 0 },
                 seconds: 1.0,
                 rounds: calls.map(|calls| (slice(100.0), slice(calls))).into(),
             }),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::proc::sleeps;
 use super::server::Product;
-use super::world::World;
+use super::world::{Held, World};
 use crate::error::{Failure, Result};
 
 /// Intervals that pass before one is watched.
@@ -34,10 +34,11 @@ impl Quiet {
     }
 }
 
-/// Watches one connection for so many intervals.
-pub(super) fn measure(product: Product, heartbeat: Duration, intervals: u32) -> Result<Quiet> {
+/// Watches one idle connection for so many intervals.
+pub(super) fn measure(product: Product, held: Held, intervals: u32) -> Result<Quiet> {
+    let heartbeat = held.heartbeat;
     let mut world = World::start(product, true)?;
-    world.hold(1, heartbeat)?;
+    world.hold(held)?;
     sleep(heartbeat * BEFORE);
     let before = world.beats()?;
     // Whoever asks wakes the server as well, and is asked for nothing in between.

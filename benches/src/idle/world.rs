@@ -1,7 +1,6 @@
 //! A server, somebody who asks it, and idle connections to it, each where it is in the way of the others least.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::thread::available_parallelism;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
@@ -10,7 +9,7 @@ use super::hold::Holder;
 use super::server::{BEATS, HEAP, Product};
 use super::state::{Beats, heap_of};
 use crate::error::{Context, Failure, Result};
-use crate::process::{LOAD_CORE, Server};
+use crate::process::Server;
 use crate::sys::{self, Heap};
 use crate::targets::runtime::Client;
 
@@ -25,6 +24,15 @@ const LONG: Duration = Duration::from_secs(300);
 pub(super) fn most_connections() -> Result<u32> {
     let files = sys::raise_files().context("the limit of open files")?;
     Ok(u32::try_from(files.saturating_sub(OTHER_FILES)).unwrap_or(u32::MAX))
+}
+
+/// Idle connections that are asked for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Held {
+    pub(super) count: u32,
+    pub(super) heartbeat: Duration,
+    /// Where their processes run.
+    pub(super) core: usize,
 }
 
 /// A server process, and a connection that asks it.
@@ -66,10 +74,8 @@ impl World {
     }
 
     /// Makes idle connections, evenly over one interval, and returns when all are checked in.
-    pub(super) fn hold(&mut self, count: u32, heartbeat: Duration) -> Result<()> {
+    pub(super) fn hold(&mut self, Held { count, heartbeat, core }: Held) -> Result<()> {
         let each = FROM_ONE_ADDRESS.min(most_connections()?);
-        // A core of its own, where there is one.
-        let core = if available_parallelism().is_ok_and(|cores| cores.get() > 2) { 2 } else { LOAD_CORE };
         while self.held < count {
             let (from, part) = (source(self.holders.len())?, each.min(count - self.held));
             // One process after the other: those that come first are as long checked in as they have to be.
