@@ -7,28 +7,22 @@
 // This is a command: what it prints is its result.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
-mod args;
 mod buffer;
 mod commands;
 mod count;
-mod error;
 mod frame;
 mod idle;
-mod load;
-mod machine;
 mod mixed;
-mod process;
 mod served;
-mod socket;
 mod spin;
-mod stats;
 mod stream;
-mod sys;
 mod table;
 mod targets;
 mod verdict;
 
 use std::process::ExitCode;
+
+use tieline_benches::{args, error, load, machine, process, socket, stats, sys};
 
 use args::Args;
 use error::{Failure, Result};

@@ -18,6 +18,11 @@ use crate::targets::{Target, zeromq};
 use crate::verdict::{self, Goal};
 use crate::{mixed, stream};
 
+/// What this program was built from.
+pub(crate) const LOCK: &str = include_str!("../../Cargo.lock");
+/// Whose versions are printed.
+pub(crate) const CRATES: [&str; 3] = ["tokio", "bytes", "tieline-benches"];
+
 /// One kind of load.
 pub(crate) struct Row {
     pub(crate) label: &'static str,
@@ -126,7 +131,7 @@ pub(crate) fn command(mut args: Args) -> Result<()> {
     }
 
     let start = Instant::now();
-    let machine = machine::describe();
+    let machine = machine::describe(LOCK, &CRATES);
     let bystanders = Bystanders::watch()?;
     let table = measure(rounds, seconds)?;
     let streams = stream::table::measure(rounds, seconds)?;

@@ -23,6 +23,7 @@ use crate::args::Args;
 use crate::error::{Failure, Result};
 use crate::machine::{self, Bystanders};
 use crate::process::SERVER_CORE;
+use crate::table::{CRATES, LOCK};
 use print::Idle;
 use world::Held;
 
@@ -79,7 +80,7 @@ pub(crate) fn command(mut args: Args) -> Result<()> {
     }
 
     let held = |count| Held { count, heartbeat, core };
-    let described = machine::describe();
+    let described = machine::describe(LOCK, &CRATES);
     let bystanders = Bystanders::watch()?;
     let mut measured = Vec::new();
     for product in products {

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
 
 /// The system's allocator, counting.
 #[derive(Debug)]
-pub(crate) struct CountingAllocator;
+pub struct CountingAllocator;
 
 thread_local! {
     /// Neither made lazily nor dropped, so that touching it never allocates.
@@ -19,7 +19,7 @@ thread_local! {
 }
 
 /// How often this thread has asked for new, larger or smaller memory since it began.
-pub(crate) fn allocations() -> u64 {
+pub fn allocations() -> u64 {
     ALLOCATIONS.get()
 }
 
@@ -28,7 +28,7 @@ fn count_allocation() {
 }
 
 /// Blocks up to this size are counted by size.
-pub(crate) const LARGEST: usize = 4096;
+const LARGEST: usize = 4096;
 
 static WATCHED: AtomicBool = AtomicBool::new(false);
 /// Signed, because what was there before it was watched may be given back later.
@@ -38,20 +38,22 @@ static SIZES: [AtomicI64; LARGEST + 1] = [const { AtomicI64::new(0) }; LARGEST +
 
 /// What lies on the heap, as it was asked for: without what the allocator adds to each block.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Heap {
-    pub(crate) octets: i64,
-    pub(crate) blocks: i64,
-    /// Blocks by their size, up to [`LARGEST`]; of sizes that are there.
-    pub(crate) sizes: Vec<(usize, i64)>,
+pub struct Heap {
+    /// Of all blocks together.
+    pub octets: i64,
+    /// How many there are.
+    pub blocks: i64,
+    /// Blocks by their size, up to 4096 octets; of sizes that are there.
+    pub sizes: Vec<(usize, i64)>,
 }
 
 /// From now on what this process has on its heap is counted.
-pub(crate) fn watch() {
+pub fn watch() {
     WATCHED.store(true, Relaxed);
 }
 
 /// What has been put on the heap and is still there, since [`watch`]. Only differences of two of them say something.
-pub(crate) fn heap() -> Heap {
+pub fn heap() -> Heap {
     let (octets, blocks) = (OCTETS.load(Relaxed), BLOCKS.load(Relaxed));
     let counts = SIZES.iter().map(|count| count.load(Relaxed)).enumerate();
     Heap { octets, blocks, sizes: counts.filter(|(_, count)| *count != 0).collect() }

@@ -5,27 +5,17 @@
 
 pub(crate) mod blocking;
 pub(crate) mod epoll;
-pub(crate) mod runtime;
-pub(crate) mod tieline;
 pub(crate) mod tokio_echo;
-pub(crate) mod zeromq;
 
 use std::convert::Infallible;
-use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-
-use bytes::Bytes;
 
 use crate::error::{Failure, Result};
 use crate::frame::MAX_BODY;
 use crate::load::{Meter, Plan, tasks};
-
-/// The client side of an asynchronous target: one connection. Clones share the connection.
-pub(crate) trait Caller: Clone + Send + Sync + 'static {
-    /// One call: the payload goes out, the reply's payload comes back.
-    fn call(&self, payload: Bytes) -> impl Future<Output = Result<Bytes>> + Send;
-}
+pub(crate) use tieline_benches::load::Caller;
+pub(crate) use tieline_benches::{product as tieline, runtime, zeromq};
 
 /// All that can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

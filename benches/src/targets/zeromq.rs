@@ -11,16 +11,16 @@ use crate::error::{Context, Failure, Result};
 use crate::load::{Length, Mode, Plan, Report};
 
 /// How to get what is missing.
-pub(crate) const NOT_INSTALLED: &str = "not installed: it takes pkg-config, a C compiler and the library when this program is \
+pub const NOT_INSTALLED: &str = "not installed: it takes pkg-config, a C compiler and the library when this program is \
      built (`apt-get install pkg-config gcc libzmq3-dev` on Debian)";
 
 /// The program, if there is one.
-pub(crate) fn program() -> Option<&'static str> {
+pub fn program() -> Option<&'static str> {
     option_env!("BENCH_ZEROMQ")
 }
 
 /// The version of the library.
-pub(crate) fn version() -> Option<String> {
+pub fn version() -> Option<String> {
     let output = Command::new(program()?).arg("version").output().ok()?;
     let version = String::from_utf8(output.stdout).ok()?;
     output.status.success().then(|| version.trim().to_owned())
@@ -31,7 +31,7 @@ fn command() -> Result<Command> {
 }
 
 /// Becomes the server. The port is the one of `listener`, which it opens anew.
-pub(crate) fn serve(listener: TcpListener) -> Result<Infallible> {
+pub fn serve(listener: TcpListener) -> Result<Infallible> {
     let port = listener.local_addr()?.port().to_string();
     let mut command = command()?;
     drop(listener);
@@ -39,7 +39,7 @@ pub(crate) fn serve(listener: TcpListener) -> Result<Infallible> {
 }
 
 /// Runs `plan` against the server at `address`.
-pub(crate) fn load(plan: &Plan, address: SocketAddr, server: Option<u32>) -> Result<Report> {
+pub fn load(plan: &Plan, address: SocketAddr, server: Option<u32>) -> Result<Report> {
     let (warmup, window, calls) = match (plan.connections, plan.mode, plan.length) {
         (1, Mode::Closed, Length::Time { warmup, window }) => (warmup, window, 0),
         (1, Mode::Closed, Length::Calls(calls)) => (Duration::ZERO, Duration::ZERO, calls),
