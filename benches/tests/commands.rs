@@ -184,7 +184,7 @@ fn what_cannot_be_done_is_told_and_fails() {
         "load --target http",
         "load --target blocking --in-flight 2",
         "load --target tieline-tokio --payload 16777216",
-        "load --target zeromq --connections 2",
+        "load --target zeromq --connections 251",
         "stream",
         "stream --sender nobody",
         "stream --sender raw --window 0",

@@ -104,10 +104,6 @@ fn measure(peers: &[Peer], rounds: u32, seconds: f64) -> Vec<(&'static Row, Vec<
         for (row, peers) in &mut table {
             eprintln!("round {round} of {rounds}: {}", row.label);
             for one in peers.iter_mut().filter(|one| one.failure.is_none()) {
-                if row.connections > one.peer.most_connections() {
-                    one.failure = Some("has one connection here".to_owned());
-                    continue;
-                }
                 match row.slice(one.peer, seconds) {
                     Ok(report) => one.reports.push(report),
                     Err(failure) => one.failure = Some(failure.to_string()),
@@ -175,5 +171,52 @@ fn short(value: f64) -> String {
         format!("{:.1} k", value / 1e3)
     } else {
         format!("{value:.0}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rounds(peer: Peer, calls: &[f64]) -> Rounds {
+        let report = |&calls_per_second: &f64| Report {
+            target: peer.name().to_owned(),
+            payload: 64,
+            connections: 1,
+            in_flight: 1,
+            rate: None,
+            seconds: 1.0,
+            calls: 1,
+            calls_per_second,
+            latency_samples: 1,
+            sample_every: 1,
+            p50: 2.0,
+            p99: 3.0,
+            p999: 4.0,
+            max: 5.0,
+            not_begun: 0,
+            server_cpu: None,
+            client_cpu: 0.25,
+        };
+        Rounds { peer, reports: calls.iter().map(report).collect(), failure: None }
+    }
+
+    #[test]
+    fn a_ratio_is_taken_within_a_round() {
+        let own = [100_000.0, 40_000.0, 90_000.0];
+        let other = rounds(Peer::Tarpc, &[50_000.0, 80_000.0, 100_000.0]);
+        let shown = ["80.0 k", "±31 %", "2.0", "3.0", "–", "0.250", "0.90"];
+        assert_eq!(cells(&other, &own), shown);
+    }
+
+    #[test]
+    fn a_peer_that_failed_is_shown_without_figures() {
+        assert_eq!(cells(&rounds(Peer::Redis, &[]), &[1.0]), ["–"; 7]);
+    }
+
+    #[test]
+    fn every_row_fits_what_tieline_carries() {
+        let most = tieline_benches::product::MOST_PAYLOAD;
+        assert!(ROWS.iter().all(|row| row.payload <= most && row.in_flight > 0 && row.connections > 0));
     }
 }

@@ -14,6 +14,9 @@ use crate::load::{Length, Mode, Plan, Report};
 pub const NOT_INSTALLED: &str = "not installed: it takes pkg-config, a C compiler and the library when this program is \
      built (`apt-get install pkg-config gcc libzmq3-dev` on Debian)";
 
+/// Each comes from an address of its own.
+const MOST_CONNECTIONS: usize = 250;
+
 /// The program, if there is one.
 pub fn program() -> Option<&'static str> {
     option_env!("BENCH_ZEROMQ")
@@ -40,13 +43,17 @@ pub fn serve(listener: TcpListener) -> Result<Infallible> {
 
 /// Runs `plan` against the server at `address`.
 pub fn load(plan: &Plan, address: SocketAddr, server: Option<u32>) -> Result<Report> {
-    let (warmup, window, calls) = match (plan.connections, plan.mode, plan.length) {
-        (1, Mode::Closed, Length::Time { warmup, window }) => (warmup, window, 0),
-        (1, Mode::Closed, Length::Calls(calls)) => (Duration::ZERO, Duration::ZERO, calls),
-        _ => return Err(Failure::new("zeromq has one connection and a closed loop here")),
+    let (warmup, window, calls) = match (plan.mode, plan.length) {
+        (Mode::Closed, Length::Time { warmup, window }) => (warmup, window, 0),
+        (Mode::Closed, Length::Calls(calls)) => (Duration::ZERO, Duration::ZERO, calls),
+        (Mode::Open { .. }, _) => return Err(Failure::new("zeromq has a closed loop here")),
     };
+    if plan.connections > MOST_CONNECTIONS {
+        return Err(Failure::new(format!("zeromq has at most {MOST_CONNECTIONS} connections here")));
+    }
     let output = command()?
-        .args(["load", &address.port().to_string(), &plan.payload.to_string(), &plan.in_flight.to_string()])
+        .args(["load", &address.port().to_string(), &plan.payload.to_string()])
+        .args([plan.connections.to_string(), plan.in_flight.to_string()])
         .args([warmup.as_secs_f64().to_string(), window.as_secs_f64().to_string(), calls.to_string()])
         .arg(server.unwrap_or(0).to_string())
         .stderr(Stdio::inherit())

@@ -91,7 +91,7 @@ impl Peer {
             }
             Self::Zeromq => {
                 "DEALER and ROUTER from C, messages passed on without a copy; an I/O thread beside the one that calls. Not: check-in, \
-                 methods, deadlines, heartbeats, cancelling, statistics; one connection"
+                 methods, deadlines, heartbeats, cancelling, statistics. Of several connections it takes one after the other"
             }
             Self::Tarpc => {
                 "a service by its macro, Bincode, `Bytes` as argument and answer; a deadline of 10 s on each call, cancelling, a task \
@@ -109,14 +109,6 @@ impl Peer {
                 "gRPC over HTTP/2 without TLS, a message with one field of bytes, the service written by hand as its generator would; \
                  windows wide enough never to be waited for, 4096 streams. Not: deadlines (none is set), heartbeats (off by default)"
             }
-        }
-    }
-
-    /// The most connections that its client has here.
-    pub(crate) const fn most_connections(self) -> usize {
-        match self {
-            Self::Zeromq => 1,
-            _ => usize::MAX,
         }
     }
 
@@ -208,4 +200,18 @@ async fn accept(listener: net::TcpListener, mut take: impl FnMut(TcpStream)) -> 
 /// Frames by their length, for those that bring none of their own.
 fn framed(stream: TcpStream) -> Framed<TcpStream, LengthDelimitedCodec> {
     Framed::new(stream, LengthDelimitedCodec::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_peer_has_a_name_of_its_own_and_a_version() {
+        for peer in Peer::ALL {
+            assert_eq!(Peer::from_name(peer.name()).ok(), Some(peer));
+            assert!(!peer.version().contains("unknown"), "{}", peer.version());
+        }
+        assert!(Peer::from_name("http").is_err());
+    }
 }
