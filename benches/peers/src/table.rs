@@ -135,15 +135,31 @@ fn print(table: &[(&Row, Vec<Rounds>)], rounds: u32, seconds: f64) {
             println!("| {} | {} | {} |", row.label, one.peer.name(), cells(one, &own).join(" | "));
         }
     }
-    let failures = table.iter().flat_map(|(row, peers)| {
-        peers.iter().filter_map(move |one| Some((row.label, one.peer.name(), one.failure.as_ref()?)))
-    });
-    for (row, peer, failure) in failures {
-        println!("\n{row}: `{peer}` {failure}");
+    for line in failures(table) {
+        println!("\n{line}");
     }
     if rounds == 1 {
         println!("\n**One round: enough to see whether something broke, not to judge by.**");
     }
+}
+
+/// A line for each peer and each reason, with the rows in which it failed.
+fn failures(table: &[(&Row, Vec<Rounds>)]) -> Vec<String> {
+    let mut known: Vec<(Peer, &str, Vec<&str>)> = Vec::new();
+    for (row, peers) in table {
+        for one in peers {
+            let Some(failure) = &one.failure else { continue };
+            match known.iter_mut().find(|(peer, why, _)| *peer == one.peer && why == failure) {
+                Some((_, _, rows)) => rows.push(row.label),
+                None => known.push((one.peer, failure, vec![row.label])),
+            }
+        }
+    }
+    let line = |(peer, why, rows): (Peer, &str, Vec<&str>)| {
+        let rows = if rows.len() == table.len() { "every load".to_owned() } else { rows.join("; ") };
+        format!("`{}` failed under {rows}: {why}", peer.name())
+    };
+    known.into_iter().map(line).collect()
 }
 
 fn cells(one: &Rounds, own: &[f64]) -> Vec<String> {
@@ -212,6 +228,24 @@ mod tests {
     #[test]
     fn a_peer_that_failed_is_shown_without_figures() {
         assert_eq!(cells(&rounds(Peer::Redis, &[]), &[1.0]), ["–"; 7]);
+    }
+
+    #[test]
+    fn a_reason_is_told_once() {
+        let failed = |peer, why: &str| Rounds { failure: Some(why.to_owned()), ..rounds(peer, &[]) };
+        let table: Vec<(&Row, Vec<Rounds>)> = ROWS
+            .iter()
+            .enumerate()
+            .map(|(at, row)| {
+                let odd = if at == 2 { failed(Peer::Tonic, "too slow") } else { rounds(Peer::Tonic, &[1.0]) };
+                (row, vec![failed(Peer::Redis, "not there"), odd])
+            })
+            .collect();
+        let lines = [
+            "`redis` failed under every load: not there",
+            "`tonic` failed under 64 B, 1024 in flight: too slow",
+        ];
+        assert_eq!(failures(&table), lines);
     }
 
     #[test]

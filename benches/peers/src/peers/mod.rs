@@ -63,7 +63,7 @@ impl Peer {
         match self {
             Self::Tieline => of("tieline-tokio"),
             Self::Redis => {
-                let server = redis::version().unwrap_or_else(|error| error.to_string());
+                let server = redis::version().unwrap_or_else(|_| "not installed".to_owned());
                 format!("redis-server {server}, crate {}", of("redis"))
             }
             Self::Zeromq => {
