@@ -6,6 +6,7 @@
 mod beside;
 mod hold;
 mod memory;
+mod noted;
 mod print;
 mod proc;
 mod quiet;

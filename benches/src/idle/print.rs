@@ -37,10 +37,13 @@ impl Idle {
         }
         if let Some(quiet) = &self.quiet {
             lines.push([
-                "wake-ups of an idle connection between its heartbeats, an interval".to_owned(),
-                format!("{:.1}", quiet.between()),
+                format!(
+                    "wake-ups of an idle connection between its heartbeats, in {:.0} intervals",
+                    quiet.intervals
+                ),
+                format!("{}", quiet.empty),
                 "0".to_owned(),
-                verdict(&[quiet.between()], |between| between == 0.0).unwrap_or_default(),
+                if quiet.empty == 0 { "met" } else { "**missed**" }.to_owned(),
             ]);
         }
         if let Some(beside) = &self.beside {
@@ -125,10 +128,10 @@ fn sizes(memory: &Memory) -> String {
 }
 
 fn print_quiet(name: &str, quiet: &Quiet) {
-    let Quiet { heartbeat, intervals, beats, polls, moments, woken } = quiet;
+    let Quiet { heartbeat, intervals, beats, polls, moments, empty, woken } = quiet;
     println!(
         "`{name}`: one idle connection with an interval of {heartbeat:?}, over {intervals:.1} intervals: {beats} heartbeats in and out; \
-         tasks of the server were polled {polls} times at {moments} moments (a tenth of an interval or more apart); the process was woken \
+         tasks of the server were polled {polls} times at {moments} moments (a tenth of an interval or more apart), {empty} of them without an octet read or written; the process was woken \
          {woken} times, by the runtime's own timers as well"
     );
 }
@@ -187,7 +190,7 @@ mod tests {
     #[test]
     fn each_figure_is_held_against_its_target() {
         let memory = |octets| Memory { octets, blocks: 1.0, rss: 0.0, pss: 0.0, sizes: vec![(1000, 1.0)] };
-        let idle = |octets, moments, calls: [f64; 3]| Idle {
+        let idle = |octets, empty, calls: [f64; 3]| Idle {
             product: Product::Tokio,
             memory: Some(Measured {
                 connections: 10,
@@ -202,7 +205,8 @@ mod tests {
                 intervals: 10.0,
                 beats: 10,
                 polls: 20,
-                moments,
+                moments: 10,
+                empty,
                 woken: 30,
             }),
             beside: Some(Beside {
@@ -213,8 +217,8 @@ mod tests {
         };
         let verdicts =
             |idle: &Idle| idle.lines().into_iter().map(|[.., verdict]| verdict).collect::<Vec<_>>();
-        assert_eq!(verdicts(&idle(2048.0, 10, [95.0, 96.0, 97.0])), ["met", "met", "met"]);
-        let missed = idle(2048.5, 11, [94.0, 96.0, 90.0]);
+        assert_eq!(verdicts(&idle(2048.0, 0, [95.0, 96.0, 97.0])), ["met", "met", "met"]);
+        let missed = idle(2048.5, 1, [94.0, 96.0, 90.0]);
         assert_eq!(verdicts(&missed), ["**missed**", "**missed**", "**missed**, met in 1 of 3 rounds"]);
         assert_eq!(missed.lines()[2][1], "0.940 (0.90–0.96)");
     }

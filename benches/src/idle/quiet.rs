@@ -22,16 +22,10 @@ pub(super) struct Quiet {
     pub(super) polls: usize,
     /// The same, where polls that follow one another within a tenth of an interval are one.
     pub(super) moments: usize,
+    /// Moments at which no octet was read or written.
+    pub(super) empty: usize,
     /// How often the process was woken, the runtime's own timers included.
     pub(super) woken: u64,
-}
-
-impl Quiet {
-    /// Wake-ups of the connection that no heartbeat was the cause of, an interval.
-    pub(super) fn between(&self) -> f64 {
-        let beats = usize::try_from(self.beats).unwrap_or(usize::MAX);
-        self.moments.saturating_sub(beats) as f64 / self.intervals
-    }
 }
 
 /// Watches one idle connection for so many intervals.
@@ -59,24 +53,20 @@ pub(super) fn measure(product: Product, held: Held, intervals: u32) -> Result<Qu
     if beats == 0 {
         return Err(Failure::new("the idle connection did not beat"));
     }
-    Ok(Quiet {
-        heartbeat,
-        intervals,
-        beats,
-        polls: polls.len(),
-        moments: moments(polls, heartbeat / 10),
-        woken,
-    })
+    let (moments, empty) = moments(polls, &after.moved, heartbeat / 10);
+    Ok(Quiet { heartbeat, intervals, beats, polls: polls.len(), moments, empty, woken })
 }
 
-/// Polls, where those that are closer than `apart` to the one before are not counted.
-fn moments(polls: &[u64], apart: Duration) -> usize {
+/// Polls, where those that are closer than `apart` to the one before are not counted; and how many of these moments are
+/// empty, because nothing was moved then.
+fn moments(polls: &[u64], moved: &[u64], apart: Duration) -> (usize, usize) {
     let apart = u64::try_from(apart.as_micros()).unwrap_or(u64::MAX);
-    let later = polls.windows(2).filter(|pair| match pair {
-        [one, next] => next.saturating_sub(*one) >= apart,
+    let each = || polls.chunk_by(|one, next| next.saturating_sub(*one) < apart);
+    let is_empty = |moment: &&[u64]| match (moment.first(), moment.last()) {
+        (Some(first), Some(last)) => !moved.iter().any(|at| at >= first && at.saturating_sub(*last) < apart),
         _ => false,
-    });
-    usize::from(!polls.is_empty()) + later.count()
+    };
+    (each().count(), each().filter(is_empty).count())
 }
 
 #[cfg(test)]
@@ -85,23 +75,16 @@ mod tests {
 
     #[test]
     fn polls_that_follow_one_another_are_one_moment() {
-        let apart = Duration::from_micros(100);
-        assert_eq!(moments(&[], apart), 0);
-        assert_eq!(moments(&[5], apart), 1);
-        assert_eq!(moments(&[5, 50, 104, 300, 310], apart), 2);
+        let moments = |polls: &[u64]| moments(polls, &[], Duration::from_micros(100)).0;
+        assert_eq!([moments(&[]), moments(&[5]), moments(&[5, 50, 104, 300, 310])], [0, 1, 2]);
     }
 
     #[test]
-    fn a_moment_without_a_heartbeat_is_one_too_many() {
-        let quiet = |moments| Quiet {
-            heartbeat: Duration::from_secs(1),
-            intervals: 10.0,
-            beats: 10,
-            polls: 20,
-            moments,
-            woken: 30,
-        };
-        assert!(quiet(10).between() == 0.0 && quiet(9).between() == 0.0);
-        assert!((quiet(15).between() - 0.5).abs() < 1e-9);
+    fn a_moment_at_which_nothing_is_moved_is_empty() {
+        let empty = |moved: &[u64]| moments(&[1000, 1050, 5000], moved, Duration::from_micros(100)).1;
+        assert_eq!(empty(&[1001, 5001]), 0);
+        assert_eq!(empty(&[1149, 5099]), 0);
+        assert_eq!(empty(&[1150, 5001]), 1);
+        assert_eq!(empty(&[999, 4999]), 2);
     }
 }

@@ -1,17 +1,14 @@
 //! The server process: an echo that tells what lies on its heap, who is connected, and when its tasks were polled.
 
 use std::convert::Infallible;
-use std::future::{Future, pending};
-use std::io;
+use std::future::pending;
 use std::net::TcpListener;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::task::{Context as Poller, Poll};
-use std::time::Instant;
+use std::sync::{Arc, OnceLock};
 
-use tieline_tokio::{BoxFuture, Clock, Runtime, ServerBuilder, Tokio};
+use tieline_tokio::{Runtime, ServerBuilder, Tokio};
 use tokio::runtime::Builder;
 
+use super::noted::{self, Noted, NotedListener};
 use super::state::{Beats, heap_to_json};
 use crate::error::{Context, Failure, Result};
 use crate::sys;
@@ -23,8 +20,6 @@ pub(super) const HEAP: &str = "tieline.bench.v1.Idle/Heap";
 pub(super) const BEATS: &str = "tieline.bench.v1.Idle/Beats";
 /// How the identifiers of the idle ones begin, and of nobody else.
 pub(super) const IDLE: &str = "idle-";
-/// Polls that are kept: more than the quiet server that is watched makes.
-const MOST_POLLS: usize = 4096;
 
 /// An adapter, by its server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,21 +64,21 @@ impl Product {
     pub(crate) fn serve(self, listener: TcpListener, noted: bool) -> Result<Infallible> {
         sys::watch();
         match (self, noted) {
-            (Self::Tokio, false) => on_tokio::<Tokio>(listener),
-            (Self::Tokio, true) => on_tokio::<Noted<Tokio>>(listener),
+            (Self::Tokio, false) => on_tokio::<Tokio>(listener, |listener| listener),
+            (Self::Tokio, true) => on_tokio::<Noted<Tokio>>(listener, NotedListener),
         }
     }
 }
 
-fn on_tokio<R>(listener: TcpListener) -> Result<Infallible>
-where
-    R: Runtime<Listener = tieline_tokio::TcpListener>,
-{
+fn on_tokio<R: Runtime>(
+    listener: TcpListener,
+    wrap: impl FnOnce(tieline_tokio::TcpListener) -> R::Listener,
+) -> Result<Infallible> {
     listener.set_nonblocking(true)?;
     Builder::new_current_thread().enable_all().build()?.block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let server = Arc::new(OnceLock::new());
-        let serving = builder::<R>(&server).serve_on(listener.into()).context("serve")?;
+        let serving = builder::<R>(&server).serve_on(wrap(listener.into())).context("serve")?;
         // Nobody else sets it.
         let _ = server.set(serving);
         pending().await
@@ -107,7 +102,7 @@ fn builder<R: Runtime>(server: &Arc<OnceLock<tieline::Server<R>>>) -> ServerBuil
 }
 
 fn beats<R: Runtime>(server: &tieline::Server<R>) -> Beats {
-    let mut beats = Beats { least: u64::MAX, polls: polls().clone(), ..Beats::default() };
+    let mut beats = Beats { least: u64::MAX, ..noted::so_far() };
     for peer in server.peers() {
         if peer.info().is_some_and(|info| info.identifier.starts_with(IDLE)) {
             let stats = peer.stats();
@@ -118,60 +113,4 @@ fn beats<R: Runtime>(server: &tieline::Server<R>) -> Beats {
         }
     }
     beats
-}
-
-/// A runtime that notes when its tasks are polled.
-#[derive(Clone, Debug, Default)]
-struct Noted<R>(R);
-
-impl<R: Runtime> Runtime for Noted<R> {
-    type Io = R::Io;
-    type Time = R::Time;
-    type Listener = R::Listener;
-
-    fn clock(&self) -> Arc<dyn Clock> {
-        self.0.clock()
-    }
-
-    fn time(&self) -> R::Time {
-        self.0.time()
-    }
-
-    fn spawn(&self, task: BoxFuture<()>) {
-        self.0.spawn(Box::pin(Task(task)));
-    }
-
-    fn connect(&self, address: &str) -> impl Future<Output = io::Result<R::Io>> + Send {
-        self.0.connect(address)
-    }
-
-    fn listen(&self, address: &str) -> impl Future<Output = io::Result<R::Listener>> + Send {
-        self.0.listen(address)
-    }
-}
-
-struct Task(BoxFuture<()>);
-
-impl Future for Task {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Poller<'_>) -> Poll<()> {
-        note();
-        self.0.as_mut().poll(cx)
-    }
-}
-
-/// When tasks were polled, in microseconds since the first time.
-fn polls() -> std::sync::MutexGuard<'static, Vec<u64>> {
-    static POLLS: Mutex<Vec<u64>> = Mutex::new(Vec::new());
-    POLLS.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn note() {
-    static FIRST: OnceLock<Instant> = OnceLock::new();
-    let since = FIRST.get_or_init(Instant::now).elapsed();
-    let mut polls = polls();
-    if polls.len() < MOST_POLLS {
-        polls.push(u64::try_from(since.as_micros()).unwrap_or(u64::MAX));
-    }
 }

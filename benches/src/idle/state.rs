@@ -39,12 +39,14 @@ pub(super) struct Beats {
     pub(super) least: u64,
     /// When tasks were polled, in microseconds, where that is noted.
     pub(super) polls: Vec<u64>,
+    /// The same of octets that a connection read or wrote.
+    pub(super) moved: Vec<u64>,
 }
 
 impl Beats {
     pub(super) fn to_json(&self) -> String {
-        let Self { connections, came, went, least, polls } = self;
-        json!({ "connections": connections, "came": came, "went": went, "least": least, "polls": polls })
+        let Self { connections, came, went, least, polls, moved } = self;
+        json!({ "connections": connections, "came": came, "went": went, "least": least, "polls": polls, "moved": moved })
             .to_string()
     }
 
@@ -53,13 +55,17 @@ impl Beats {
         let value: Value = serde_json::from_str(text)?;
         let odd = || Failure::new(format!("these are no heartbeats: {text}"));
         let number = |name: &str| value[name].as_u64().ok_or_else(odd);
-        let polls = value["polls"].as_array().ok_or_else(odd)?;
+        let moments = |name: &str| {
+            let moments = value[name].as_array().ok_or_else(odd)?;
+            moments.iter().map(Value::as_u64).collect::<Option<_>>().ok_or_else(odd)
+        };
         Ok(Self {
             connections: number("connections")?,
             came: number("came")?,
             went: number("went")?,
             least: number("least")?,
-            polls: polls.iter().map(Value::as_u64).collect::<Option<_>>().ok_or_else(odd)?,
+            polls: moments("polls")?,
+            moved: moments("moved")?,
         })
     }
 }
@@ -74,7 +80,8 @@ mod tests {
     fn what_a_server_tells_survives_json() {
         let heap = Heap { octets: -5, blocks: 3, sizes: vec![(16, 4), (4096, -1)] };
         assert_eq!(heap_of(&heap_to_json(&heap)).unwrap(), heap);
-        let beats = Beats { connections: 7, came: 30, went: 4, least: 2, polls: vec![1, 1_000_000] };
+        let beats =
+            Beats { connections: 7, came: 30, went: 4, least: 2, polls: vec![1, 1_000_000], moved: vec![7] };
         assert_eq!(Beats::from_json(&beats.to_json()).unwrap(), beats);
         for odd in ["", "{}", "[]"] {
             assert!(heap_of(odd).is_err() && Beats::from_json(odd).is_err(), "{odd}");
