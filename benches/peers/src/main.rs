@@ -10,6 +10,8 @@ mod table;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
 
 use peers::Peer;
 use tieline_benches::args::{self, Args};
@@ -23,6 +25,9 @@ static ALLOCATOR: sys::CountingAllocator = sys::CountingAllocator;
 
 /// The versions that this program was built from.
 const LOCK: &str = include_str!("../Cargo.lock");
+
+/// How long a run may take beyond its own time, connecting and ending included; whoever hangs is not to hold up all others.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 const HELP: &str = "\
 tieline-peers [COMMAND]
@@ -74,16 +79,22 @@ fn load(mut args: Args) -> Result<()> {
     let peer = Peer::from_name(&args.required("the peer")?)?;
     let address = args::parse("the address", &args.required("the address")?)?;
     let server = args.value("--server-pid")?.ok_or_else(|| Failure::new("--server-pid is missing"))?;
+    let (warmup, window) = (args.time("--warmup", 0.5)?, args.time("--seconds", 3.0)?);
     let plan = Plan {
         payload: args.value("--payload")?.unwrap_or(64),
         connections: args.value("--connections")?.unwrap_or(1),
         in_flight: args.value("--in-flight")?.unwrap_or(1),
         mode: Mode::Closed,
-        length: Length::Time { warmup: args.time("--warmup", 0.5)?, window: args.time("--seconds", 3.0)? },
+        length: Length::Time { warmup, window },
     };
     args.end()?;
     plan.check()?;
     process::pin(LOAD_CORE);
+    thread::spawn(move || {
+        thread::sleep(warmup + window + PATIENCE);
+        eprintln!("tieline-peers: {} did not come to an end", peer.name());
+        std::process::exit(1)
+    });
     println!("{}", peer.load(&plan, address, server)?.to_json());
     // What still runs, such as tasks of connections, is nobody's concern any more.
     std::process::exit(0)
