@@ -62,7 +62,7 @@ pub(crate) fn command(mut args: Args) -> Result<()> {
     let most = world::most_connections()?;
     let connections = args.value("--connections")?.unwrap_or(if quick { QUICK } else { MOST.min(most) });
     let heartbeat = args.time("--heartbeat", if quick { 1.0 } else { 10.0 })?;
-    let rounds: u32 = args.value("--rounds")?.unwrap_or(if quick { 1 } else { 5 });
+    let rounds: u32 = args.value("--rounds")?.unwrap_or(if quick { 1 } else { 3 });
     let seconds: f64 = args.value("--seconds")?.unwrap_or(if quick { 0.5 } else { 2.0 });
     // A core of their own, where there is one.
     let spare = available_parallelism().is_ok_and(|cores| cores.get() > SPARE_CORE);
