@@ -4,6 +4,7 @@
 //! check in and then only beat. A third connection asks the server what lies on its heap.
 
 mod beside;
+mod direct;
 mod hold;
 mod memory;
 mod noted;
@@ -12,6 +13,7 @@ mod proc;
 mod quiet;
 mod server;
 mod state;
+mod tasks;
 mod world;
 
 use std::thread::available_parallelism;

@@ -37,10 +37,18 @@ fn note(list: impl FnOnce(&mut Log) -> &mut Vec<u64>) {
     }
 }
 
-/// What has been noted so far; nothing about heartbeats.
+/// What has been noted so far; no connections yet.
 pub(super) fn so_far() -> Beats {
     let log = log();
-    Beats { polls: log.polls.clone(), moved: log.moved.clone(), ..Beats::default() }
+    Beats { polls: log.polls.clone(), moved: log.moved.clone(), least: u64::MAX, ..Beats::default() }
+}
+
+/// Notes a turn of a loop that has no tasks. `moved`: whether octets were read or written in it.
+pub(super) fn turn(moved: bool) {
+    note(|log| &mut log.polls);
+    if moved {
+        note(|log| &mut log.moved);
+    }
 }
 
 /// The runtime.

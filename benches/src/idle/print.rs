@@ -131,7 +131,7 @@ fn print_quiet(name: &str, quiet: &Quiet) {
     let Quiet { heartbeat, intervals, beats, polls, moments, empty, woken } = quiet;
     println!(
         "`{name}`: one idle connection with an interval of {heartbeat:?}, over {intervals:.1} intervals: {beats} heartbeats in and out; \
-         tasks of the server were polled {polls} times at {moments} moments (a tenth of an interval or more apart), {empty} of them without an octet read or written; the process was woken \
+         tasks of the server, or its loop without tasks, had {polls} turns at {moments} moments (a tenth of an interval or more apart), {empty} of them without an octet read or written; the process was woken \
          {woken} times, by the runtime's own timers as well"
     );
 }

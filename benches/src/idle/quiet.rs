@@ -18,7 +18,7 @@ pub(super) struct Quiet {
     pub(super) intervals: f64,
     /// Heartbeats that came, and that went.
     pub(super) beats: u64,
-    /// How often a task was polled.
+    /// How often a task was polled, or a loop without tasks had a turn.
     pub(super) polls: usize,
     /// The same, where polls that follow one another within a tenth of an interval are one.
     pub(super) moments: usize,

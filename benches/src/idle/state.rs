@@ -1,6 +1,7 @@
 //! What the server tells of itself.
 
 use serde_json::{Value, json};
+use tieline::Stats;
 
 use crate::error::{Failure, Result};
 use crate::sys::Heap;
@@ -37,13 +38,21 @@ pub(super) struct Beats {
     pub(super) went: u64,
     /// Both together, of the connection that has seen the fewest.
     pub(super) least: u64,
-    /// When tasks were polled, in microseconds, where that is noted.
+    /// When tasks were polled, or a loop without tasks had its turns, in microseconds, where that is noted.
     pub(super) polls: Vec<u64>,
     /// The same of octets that a connection read or wrote.
     pub(super) moved: Vec<u64>,
 }
 
 impl Beats {
+    /// Adds an idle connection. `least` is the largest number until there is one.
+    pub(super) fn add(&mut self, stats: &Stats) {
+        self.connections += 1;
+        self.came += stats.heartbeats_in;
+        self.went += stats.heartbeats_out;
+        self.least = self.least.min(stats.heartbeats_in + stats.heartbeats_out);
+    }
+
     pub(super) fn to_json(&self) -> String {
         let Self { connections, came, went, least, polls, moved } = self;
         json!({ "connections": connections, "came": came, "went": went, "least": least, "polls": polls, "moved": moved })
