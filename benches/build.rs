@@ -10,7 +10,7 @@ fn main() {
     let version = said(&rustc, &["--version"]).unwrap_or_else(|| "an unknown rustc".to_owned());
     println!("cargo::rustc-env=BENCH_RUSTC={}", version.trim());
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed=peers");
+    println!("cargo::rerun-if-changed=peers/zeromq.c");
     println!("cargo::rerun-if-env-changed=PKG_CONFIG_PATH");
     if let Some(path) = zeromq() {
         println!("cargo::rustc-env=BENCH_ZEROMQ={path}");

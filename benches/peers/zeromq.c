@@ -3,9 +3,12 @@
  * one ROUTER. Built by build.rs where pkg-config finds libzmq; run by the bench, whose commands it imitates.
  *
  *   zeromq serve PORT                        serves on 127.0.0.1 until stdin ends
- *   zeromq load PORT PAYLOAD IN_FLIGHT WARMUP SECONDS CALLS SERVER_PID     prints a report as one line of JSON
+ *   zeromq load PORT PAYLOAD CONNECTIONS IN_FLIGHT WARMUP SECONDS CALLS SERVER_PID     prints a report as one line of JSON
  *
  * CALLS above 0 is a run of exactly so many, and SERVER_PID 0 is a server whose processor time is not known.
+ *
+ * One DEALER has all connections: it sends on one after the other, so IN_FLIGHT calls are open on each in the mean. It would
+ * not connect twice to the same endpoint, so each connection after the first comes from another address of loopback.
  *
  * A message goes back as it came, without a copy in this program. Each reply is compared with what was sent: length and
  * both ends, and one in 64 whole.
@@ -66,7 +69,7 @@ static double clock_of(clockid_t clock)
 
 static double now(void) { return clock_of(CLOCK_MONOTONIC); }
 
-static void *open_socket(int type, const char *port, int (*join)(void *, const char *))
+static void *open_socket(int type, const char *port, size_t times, int (*join)(void *, const char *))
 {
     char address[64];
     int none = 0;
@@ -77,6 +80,11 @@ static void *open_socket(int type, const char *port, int (*join)(void *, const c
         || zmq_setsockopt(socket, ZMQ_RCVHWM, &none, sizeof none) || zmq_setsockopt(socket, ZMQ_LINGER, &none, sizeof none)
         || join(socket, address))
         fail(address);
+    for (size_t time = 1; time < times; time++) {
+        snprintf(address, sizeof address, "tcp://127.0.0.%zu:0;127.0.0.1:%s", time + 1, port);
+        if (join(socket, address))
+            fail(address);
+    }
     return socket;
 }
 
@@ -103,7 +111,7 @@ static void answer(void *socket)
 
 static int serve(const char *port)
 {
-    void *socket = open_socket(ZMQ_ROUTER, port, zmq_bind);
+    void *socket = open_socket(ZMQ_ROUTER, port, 1, zmq_bind);
     printf("listening 127.0.0.1:%s\n", port);
     fflush(stdout);
     for (;;) {
@@ -120,7 +128,7 @@ static int serve(const char *port)
 
 struct load {
     void *socket;
-    size_t payload, in_flight;
+    size_t payload, connections, in_flight;
     unsigned char *text;
     double *began;
     uint64_t compared;
@@ -178,16 +186,17 @@ static double quantile(const double *sorted, size_t count, double part)
 static int load(char **argv)
 {
     struct load load = {0};
-    double warmup = atof(argv[4]), seconds = atof(argv[5]), begin = 0, end = 0, own[2] = {0}, server[2] = {0};
-    unsigned long long budget = strtoull(argv[6], NULL, 10), left = budget, calls = 0;
-    int pid = atoi(argv[7]);
+    double warmup = atof(argv[5]), seconds = atof(argv[6]), begin = 0, end = 0, own[2] = {0}, server[2] = {0};
+    unsigned long long budget = strtoull(argv[7], NULL, 10), left = budget, calls = 0;
+    int pid = atoi(argv[8]);
     clockid_t server_clock = 0;
     size_t samples = 0, open = 0;
     double *taken = malloc(SAMPLES * sizeof *taken);
     uint32_t state = 0x9E3779B9;
 
     load.payload = strtoull(argv[2], NULL, 10);
-    load.in_flight = strtoull(argv[3], NULL, 10);
+    load.connections = strtoull(argv[3], NULL, 10);
+    load.in_flight = strtoull(argv[4], NULL, 10) * load.connections;
     load.text = malloc(load.payload + load.in_flight);
     load.began = calloc(load.in_flight, sizeof *load.began);
     if (!taken || !load.text || !load.began || (pid && clock_getcpuclockid(pid, &server_clock)))
@@ -196,7 +205,7 @@ static int load(char **argv)
         state ^= state << 13, state ^= state >> 17, state ^= state << 5;
         load.text[at] = (unsigned char)(state >> 24);
     }
-    load.socket = open_socket(ZMQ_DEALER, argv[1], zmq_connect);
+    load.socket = open_socket(ZMQ_DEALER, argv[1], load.connections, zmq_connect);
 
     double start = now(), time = start;
     int measuring = 0;
@@ -235,10 +244,10 @@ static int load(char **argv)
     }
     qsort(taken, samples, sizeof *taken, ascending);
     double each = 1e6 / (double)calls;
-    printf("{\"target\":\"zeromq\",\"payload_octets\":%zu,\"connections\":1,\"in_flight\":%zu,\"mode\":\"closed\",\"rate\":null,"
+    printf("{\"target\":\"zeromq\",\"payload_octets\":%zu,\"connections\":%zu,\"in_flight\":%zu,\"mode\":\"closed\",\"rate\":null,"
            "\"seconds\":%.6f,\"calls\":%llu,\"calls_per_second\":%.3f,\"latency_samples\":%zu,\"latency_sample_every\":1,"
            "\"p50_us\":%.3f,\"p99_us\":%.3f,\"p999_us\":%.3f,\"max_us\":%.3f,\"not_begun\":0,\"server_cpu_us_per_call\":",
-           load.payload, load.in_flight, end - begin, calls, (double)calls / (end - begin), samples,
+           load.payload, load.connections, load.in_flight / load.connections, end - begin, calls, (double)calls / (end - begin), samples,
            quantile(taken, samples, 0.5), quantile(taken, samples, 0.99), quantile(taken, samples, 0.999),
            quantile(taken, samples, 1.0));
     if (pid)
@@ -259,7 +268,7 @@ int main(int argc, char **argv)
     }
     if (argc == 3 && !strcmp(argv[1], "serve"))
         return serve(argv[2]);
-    if (argc == 9 && !strcmp(argv[1], "load"))
+    if (argc == 10 && !strcmp(argv[1], "load"))
         return load(argv + 1);
     fprintf(stderr, "zeromq: not understood\n");
     return 1;

@@ -9,14 +9,14 @@ use crate::error::{Failure, Result};
 /// What was written behind the name of the program. Each reader takes what it knows; [`Args::end`]
 /// refuses the rest, so that a misspelt flag is never silently a default.
 #[derive(Debug, Default)]
-pub(crate) struct Args {
+pub struct Args {
     words: std::collections::VecDeque<String>,
     flags: BTreeMap<String, Option<String>>,
 }
 
 impl Args {
     /// `switches` are the flags that have no value.
-    pub(crate) fn parse(args: impl IntoIterator<Item = String>, switches: &[&str]) -> Result<Self> {
+    pub fn parse(args: impl IntoIterator<Item = String>, switches: &[&str]) -> Result<Self> {
         let mut parsed = Self::default();
         let mut args = args.into_iter();
         while let Some(arg) = args.next() {
@@ -38,22 +38,22 @@ impl Args {
     }
 
     /// The next word.
-    pub(crate) fn word(&mut self) -> Option<String> {
+    pub fn word(&mut self) -> Option<String> {
         self.words.pop_front()
     }
 
     /// The next word, which must be there.
-    pub(crate) fn required(&mut self, what: &str) -> Result<String> {
+    pub fn required(&mut self, what: &str) -> Result<String> {
         self.word().ok_or_else(|| Failure::new(format!("{what} is missing")))
     }
 
     /// Whether this switch is given.
-    pub(crate) fn switch(&mut self, name: &str) -> bool {
+    pub fn switch(&mut self, name: &str) -> bool {
         self.flags.remove(name).is_some()
     }
 
     /// The value of a flag, if it is given.
-    pub(crate) fn value<T: FromStr>(&mut self, name: &str) -> Result<Option<T>> {
+    pub fn value<T: FromStr>(&mut self, name: &str) -> Result<Option<T>> {
         match self.flags.remove(name).flatten() {
             None => Ok(None),
             Some(text) => parse(name, &text).map(Some),
@@ -61,12 +61,12 @@ impl Args {
     }
 
     /// The value of a flag that is a time in seconds, or `default`.
-    pub(crate) fn time(&mut self, name: &str, default: f64) -> Result<Duration> {
+    pub fn time(&mut self, name: &str, default: f64) -> Result<Duration> {
         time(name, self.value(name)?.unwrap_or(default))
     }
 
     /// Refuses what nobody took.
-    pub(crate) fn end(self) -> Result<()> {
+    pub fn end(self) -> Result<()> {
         let rest: Vec<_> = self.words.into_iter().chain(self.flags.into_keys()).collect();
         if rest.is_empty() {
             Ok(())
@@ -77,7 +77,7 @@ impl Args {
 }
 
 /// A time of so many seconds.
-pub(crate) fn time(name: &str, seconds: f64) -> Result<Duration> {
+pub fn time(name: &str, seconds: f64) -> Result<Duration> {
     Duration::try_from_secs_f64(seconds)
         .ok()
         .filter(|time| *time <= Duration::from_secs(3600))
@@ -85,7 +85,7 @@ pub(crate) fn time(name: &str, seconds: f64) -> Result<Duration> {
 }
 
 /// Reads one value, and names it if it cannot be read.
-pub(crate) fn parse<T: FromStr>(name: &str, text: &str) -> Result<T> {
+pub fn parse<T: FromStr>(name: &str, text: &str) -> Result<T> {
     text.parse().map_err(|_| Failure::new(format!("{name} cannot be {text:?}")))
 }
 

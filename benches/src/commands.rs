@@ -18,7 +18,7 @@ pub(crate) fn serve(mut args: Args) -> Result<()> {
     let core = args.value("--core")?.unwrap_or(SERVER_CORE);
     args.end()?;
     let listen = listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
-    match process::serve(served, listen, core)? {}
+    match process::serve(|listener| served.serve(listener), listen, core)? {}
 }
 
 /// `load --target TARGET …`: see the help.

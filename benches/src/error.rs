@@ -5,13 +5,14 @@ use std::io;
 
 /// A bench cannot go on.
 #[derive(Debug)]
-pub(crate) struct Failure(String);
+pub struct Failure(String);
 
 /// The result of everything here that can fail.
-pub(crate) type Result<T> = std::result::Result<T, Failure>;
+pub type Result<T> = std::result::Result<T, Failure>;
 
 impl Failure {
-    pub(crate) fn new(text: impl Into<String>) -> Self {
+    /// An error that says this.
+    pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 }
@@ -37,7 +38,8 @@ impl From<serde_json::Error> for Failure {
 }
 
 /// Says what was being done when an error came.
-pub(crate) trait Context<T> {
+pub trait Context<T> {
+    /// The same, with what was being done before it.
     fn context(self, doing: &str) -> Result<T>;
 }
 

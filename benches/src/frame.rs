@@ -10,8 +10,8 @@ use std::fmt;
 pub(crate) const HEADER: usize = 18;
 /// Octets of a frame that are not payload: the header and the length of the envelope.
 pub(crate) const OVERHEAD: usize = HEADER + 1;
-/// The longest body that the baselines read. Large enough for every row, small enough to bound a buffer.
-pub(crate) const MAX_BODY: usize = 16 * 1024 * 1024;
+/// The longest body that the baselines read.
+pub(crate) use crate::load::MAX_BODY;
 
 /// The types that the baselines speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

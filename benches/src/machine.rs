@@ -6,14 +6,11 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Context, Failure, Result};
 use crate::process::{LOAD_CORE, SERVER_CORE};
-use crate::targets::zeromq;
-use crate::{socket, sys};
+use crate::{socket, sys, zeromq};
 
-/// The versions that this program was built from.
-const LOCK: &str = include_str!("../../Cargo.lock");
-
-/// The lines above a table. To be called before it is measured, since the load average is among them.
-pub(crate) fn describe() -> Vec<String> {
+/// The lines above a table, with the versions of `crates` out of the lock file that the program was built from. To be
+/// called before anything is measured, since the load average is among them.
+pub fn describe(lock: &str, crates: &[&str]) -> Vec<String> {
     let of = |path: &str| {
         fs::read_to_string(path).map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
     };
@@ -46,20 +43,18 @@ pub(crate) fn describe() -> Vec<String> {
             of("/proc/sys/net/ipv4/tcp_wmem").replace('\t', " "),
         ),
         format!(
-            "{}, {} build, tokio {}, bytes {}, tieline-benches {}{zeromq}",
+            "{}, {} build{}{zeromq}",
             env!("BENCH_RUSTC"),
             if cfg!(debug_assertions) { "DEBUG" } else { "release" },
-            version("tokio"),
-            version("bytes"),
-            env!("CARGO_PKG_VERSION"),
+            crates.iter().map(|name| format!(", {name} {}", version(lock, name))).collect::<String>(),
         ),
     ]
 }
 
-/// The version of a crate in the lock file.
-fn version(name: &str) -> &'static str {
+/// The version of a crate in a lock file.
+pub fn version<'a>(lock: &'a str, name: &str) -> &'a str {
     let entry = format!("name = \"{name}\"");
-    LOCK.lines()
+    lock.lines()
         .skip_while(|line| *line != entry)
         .nth(1)
         .and_then(|line| line.strip_prefix("version = \"")?.strip_suffix('"'))
@@ -68,7 +63,7 @@ fn version(name: &str) -> &'static str {
 
 /// Who used the processors between two moments.
 #[derive(Debug)]
-pub(crate) struct Bystanders {
+pub struct Bystanders {
     start: Instant,
     all: Duration,
     own: Duration,
@@ -76,12 +71,13 @@ pub(crate) struct Bystanders {
 }
 
 impl Bystanders {
-    pub(crate) fn watch() -> Result<Self> {
+    /// The first moment.
+    pub fn watch() -> Result<Self> {
         Ok(Self { start: Instant::now(), all: all_processes()?, own: own()?, stolen: stolen()? })
     }
 
     /// A line that says how far the figures can be trusted.
-    pub(crate) fn describe(&self) -> Result<String> {
+    pub fn describe(&self) -> Result<String> {
         let cores = available_parallelism().map_or(1, usize::from);
         let whole = self.start.elapsed().as_secs_f64() * cores as f64;
         let own = own()?.saturating_sub(self.own);
@@ -173,7 +169,8 @@ mod tests {
 
     #[test]
     fn versions_come_from_the_lock_file() {
-        assert!(version("tokio").starts_with("1."));
-        assert_eq!(version("no-such-crate"), "unknown");
+        let lock = "[[package]]\nname = \"one\"\nversion = \"1.2.3\"\n\n[[package]]\nname = \"two\"\n";
+        assert_eq!(version(lock, "one"), "1.2.3");
+        assert_eq!((version(lock, "two"), version(lock, "on")), ("unknown", "unknown"));
     }
 }

@@ -7,27 +7,22 @@
 // This is a command: what it prints is its result.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
-mod args;
 mod buffer;
 mod commands;
 mod count;
-mod error;
 mod frame;
-mod load;
-mod machine;
+mod idle;
 mod mixed;
-mod process;
 mod served;
-mod socket;
 mod spin;
-mod stats;
 mod stream;
-mod sys;
 mod table;
 mod targets;
 mod verdict;
 
 use std::process::ExitCode;
+
+use tieline_benches::{args, error, load, machine, process, socket, stats, sys};
 
 use args::Args;
 use error::{Failure, Result};
@@ -48,6 +43,11 @@ tieline-benches COMMAND
       items of 64 octets on one stream, from the server to the client
   mixed [--way up|down] [--octets N] [--times N] [--seconds S] [--rate CALLS_A_SECOND] [--json]
       small calls alone, and while a large message crosses the same connection
+  idle [memory] [wakeups] [beside] [--target TARGET] [--quick] [--connections N] [--heartbeat S]
+       [--rounds N] [--seconds S] [--idle-core N]
+      what connections cost that do nothing: the server's memory, its wake-ups, and what they take from busy ones
+  hold ADDRESS N [--heartbeat S] [--from ADDRESS] [--first K] [--core N]
+      N idle connections; prints `holding N` when all are checked in, ends when stdin ends
   serve TARGET [--listen ADDRESS] [--core N]
       a server; prints `listening ADDRESS`, ends when stdin ends
   instructions [NAME…]
@@ -79,6 +79,8 @@ fn run() -> Result<()> {
         Some("instructions") => count::command(args),
         Some("stream") => stream::command(args),
         Some("mixed") => mixed::command(args),
+        Some("idle") => idle::command(args),
+        Some("hold") => idle::hold(args),
         Some("spin") => commands::spin(args),
         Some("help") => {
             println!("{HELP}");

@@ -2,35 +2,44 @@
 
 use std::convert::Infallible;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread;
 
 use crate::error::{Context, Failure, Result};
-use crate::served::Served;
-use crate::targets::async_std;
 use crate::{socket, sys};
 
 /// The core of the server, unless another is asked for.
-pub(crate) const SERVER_CORE: usize = 0;
+pub const SERVER_CORE: usize = 0;
 /// The core of the load.
-pub(crate) const LOAD_CORE: usize = 1;
+pub const LOAD_CORE: usize = 1;
+
+/// Set to 1 for every process of this program: one thread beside the one that all share, as all other targets have.
+pub const ASYNC_STD_THREADS: &str = "ASYNC_STD_THREAD_COUNT";
 
 /// This program, to be started again as server or as load.
-pub(crate) fn myself() -> Result<PathBuf> {
+pub fn myself() -> Result<PathBuf> {
     std::env::current_exe().context("the path of this program")
 }
 
 /// Binds this process to `core`. A machine without that core is measured unpinned, and told so.
-pub(crate) fn pin(core: usize) {
+pub fn pin(core: usize) {
     if let Err(error) = sys::pin(core) {
-        eprintln!("tieline-benches: not pinned to core {core}: {error}");
+        // Whoever reads the figures is to know.
+        #[allow(clippy::print_stderr)]
+        {
+            eprintln!("tieline-benches: not pinned to core {core}: {error}");
+        }
     }
 }
 
-/// Is the server process: says where it listens, then serves until stdin ends.
-pub(crate) fn serve(served: Served, listen: SocketAddr, core: usize) -> Result<Infallible> {
+/// Is the server process: says where it listens, then serves by `serve` until stdin ends.
+pub fn serve(
+    serve: impl FnOnce(TcpListener) -> Result<Infallible>,
+    listen: SocketAddr,
+    core: usize,
+) -> Result<Infallible> {
     pin(core);
     let listener = socket::listen(listen).context("listen")?;
     let address = listener.local_addr()?;
@@ -43,30 +52,30 @@ pub(crate) fn serve(served: Served, listen: SocketAddr, core: usize) -> Result<I
     writeln!(stdout, "listening {address}")?;
     stdout.flush()?;
     drop(stdout);
-    served.serve(listener)
+    serve(listener)
 }
 
 /// A server process that this process has started. It ends when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Server {
+pub struct Server {
     child: Child,
     stdin: Option<ChildStdin>,
     stdout: BufReader<ChildStdout>,
     /// Where it listens.
-    pub(crate) address: SocketAddr,
+    pub address: SocketAddr,
 }
 
 impl Server {
     /// Starts the server of this name on the server's core.
-    pub(crate) fn start(name: &str) -> Result<Self> {
+    pub fn start(name: &str) -> Result<Self> {
         Self::start_under(Command::new(myself()?), name)
     }
 
     /// The same by `command`, which may run it inside of something: the arguments are added to it.
-    pub(crate) fn start_under(mut command: Command, name: &str) -> Result<Self> {
+    pub fn start_under(mut command: Command, name: &str) -> Result<Self> {
         let mut child = command
             .args(["serve", name])
-            .env(async_std::THREADS, "1")
+            .env(ASYNC_STD_THREADS, "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -91,12 +100,12 @@ impl Server {
     }
 
     /// The number of the process.
-    pub(crate) fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Ends the server and waits for it. Returns what it wrote to stderr, if that was piped.
-    pub(crate) fn stop(mut self) -> Result<(ExitStatus, String)> {
+    pub fn stop(mut self) -> Result<(ExitStatus, String)> {
         drop(self.stdin.take());
         let mut text = String::new();
         if let Some(mut stderr) = self.child.stderr.take() {

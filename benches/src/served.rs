@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::net::TcpListener;
 
 use crate::error::{Failure, Result};
+use crate::idle::Product;
 use crate::mixed;
 use crate::stream::Sender;
 use crate::targets::Target;
@@ -17,13 +18,18 @@ pub(crate) enum Served {
     Items(Sender),
     /// A large message and small calls on one connection.
     Mixed,
+    /// An echo to which many are connected who do nothing; if so, it notes when its tasks are polled.
+    Idle(Product, bool),
 }
 
 impl Served {
     /// All of them.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         let echoes = Target::ALL.into_iter().map(Self::Echo);
-        echoes.chain(Sender::ALL.map(Self::Items)).chain([Self::Mixed])
+        let idle = Product::ALL
+            .into_iter()
+            .flat_map(|product| [false, true].map(|noted| Self::Idle(product, noted)));
+        echoes.chain(Sender::ALL.map(Self::Items)).chain([Self::Mixed]).chain(idle)
     }
 
     pub(crate) const fn name(self) -> &'static str {
@@ -31,6 +37,7 @@ impl Served {
             Self::Echo(target) => target.name(),
             Self::Items(sender) => sender.served(),
             Self::Mixed => "mixed",
+            Self::Idle(product, noted) => product.served(noted),
         }
     }
 
@@ -47,6 +54,7 @@ impl Served {
             Self::Echo(target) => target.serve(listener),
             Self::Items(sender) => sender.serve(listener),
             Self::Mixed => mixed::serve(listener),
+            Self::Idle(product, noted) => product.serve(listener, noted),
         }
     }
 }

@@ -5,19 +5,22 @@
 //! stays so.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::sync::OnceLock;
 
 use socket2::{Domain, SockRef, Socket, Type};
 
+use crate::sys;
+
 /// The variable that names another one; `system` leaves the default of the system.
-pub(crate) const CONGESTION: &str = "BENCH_CONGESTION";
+pub const CONGESTION: &str = "BENCH_CONGESTION";
 /// Every kernel has it, and lets everybody choose it.
 const DEFAULT: &str = "reno";
 const SYSTEM: &str = "system";
 
 /// What is in use, for people to read.
-pub(crate) fn congestion() -> &'static str {
+pub fn congestion() -> &'static str {
     static NAME: OnceLock<String> = OnceLock::new();
     NAME.get_or_init(|| std::env::var(CONGESTION).unwrap_or_else(|_| DEFAULT.to_owned()))
 }
@@ -30,16 +33,29 @@ fn choose(socket: SockRef<'_>) -> io::Result<()> {
 }
 
 /// Listens; what is accepted has the same.
-pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address)?;
     choose(SockRef::from(&listener))?;
     Ok(listener)
 }
 
+/// Where the connections of this process come from, if it is not to be left to the system.
+static SOURCE: OnceLock<IpAddr> = OnceLock::new();
+
+/// From now on connections of this process come from `source`. Between two addresses there are only as many connections
+/// as there are ports; whoever makes more of them comes from more addresses. The first that is named stays.
+pub fn come_from(source: IpAddr) {
+    let _ = SOURCE.set(source);
+}
+
 /// Connects, and waits until that is done, which on loopback is at once.
-pub(crate) fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+pub fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     choose(SockRef::from(&socket))?;
+    if let Some(source) = SOURCE.get() {
+        sys::choose_port_late(socket.as_fd())?;
+        socket.bind(&SocketAddr::new(*source, 0).into())?;
+    }
     socket.connect(&address.into())?;
     Ok(socket.into())
 }

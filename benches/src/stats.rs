@@ -1,7 +1,7 @@
 //! What is left of several rounds.
 
 /// The middle value, or the mean of the two in the middle. `None` of nothing.
-pub(crate) fn median(values: &[f64]) -> Option<f64> {
+pub fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let upper = *sorted.get(sorted.len() / 2)?;
@@ -13,7 +13,7 @@ pub(crate) fn median(values: &[f64]) -> Option<f64> {
 }
 
 /// Half of the distance between the extremes, as a part of the median. `None` of nothing.
-pub(crate) fn spread(values: &[f64]) -> Option<f64> {
+pub fn spread(values: &[f64]) -> Option<f64> {
     let least = values.iter().copied().reduce(f64::min)?;
     let most = values.iter().copied().reduce(f64::max)?;
     Some((most - least) / 2.0 / median(values)?)
@@ -21,7 +21,7 @@ pub(crate) fn spread(values: &[f64]) -> Option<f64> {
 
 /// The ratio of each round. Both sides of a ratio were measured within seconds, so a machine that slows down
 /// between rounds does not move it. Empty if the rounds do not match.
-pub(crate) fn ratios(values: &[f64], base: &[f64]) -> Vec<f64> {
+pub fn ratios(values: &[f64], base: &[f64]) -> Vec<f64> {
     if values.len() != base.len() {
         return Vec::new();
     }

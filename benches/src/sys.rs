@@ -1,70 +1,30 @@
-//! What the standard library has no safe call for: epoll, pinning, the processor clocks, and an allocator that counts.
+//! What the standard library has no safe call for: epoll, pinning, the processor clocks, the number of files, and an
+//! allocator that counts.
 //!
-//! All unsafe code of this crate is in this file, and each function here is safe to call.
+//! All unsafe code of this crate is in this room, and each function here is safe to call.
 #![allow(unsafe_code)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+mod heap;
+
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
+pub use heap::{CountingAllocator, Heap, allocations, heap, watch};
+
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-/// The system's allocator, counting how often each thread asks it for memory. One increment of a variable of the
-/// thread: too little to be seen in any other figure.
-#[derive(Debug)]
-pub(crate) struct CountingAllocator;
-
-thread_local! {
-    /// Neither made lazily nor dropped, so that touching it never allocates.
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-/// How often this thread has asked for new, larger or smaller memory since it began.
-pub(crate) fn allocations() -> u64 {
-    ALLOCATIONS.get()
-}
-
-fn count_allocation() {
-    ALLOCATIONS.set(ALLOCATIONS.get().wrapping_add(1));
-}
-
-// SAFETY: every method hands its arguments to `System` unchanged and returns what that returns, so what `System`
-// promises is kept if the caller keeps what `GlobalAlloc` asks of it. Counting neither allocates nor panics.
-unsafe impl GlobalAlloc for CountingAllocator {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count_allocation();
-        // SAFETY: the caller keeps the contract of `GlobalAlloc::alloc`, which is the same.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count_allocation();
-        // SAFETY: as above.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count_allocation();
-        // SAFETY: as above; `memory` came from here, and so from `System`.
-        unsafe { System.realloc(memory, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
-
 /// What a descriptor is watched for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Interest {
+pub enum Interest {
+    /// Something to read, or an end.
     Read,
+    /// Room to write.
     Write,
+    /// Either.
     Both,
 }
 
@@ -81,10 +41,11 @@ impl Interest {
 
 /// A level-triggered epoll instance.
 #[derive(Debug)]
-pub(crate) struct Epoll(OwnedFd);
+pub struct Epoll(OwnedFd);
 
 impl Epoll {
-    pub(crate) fn new() -> io::Result<Self> {
+    /// One that watches nothing yet.
+    pub fn new() -> io::Result<Self> {
         // SAFETY: takes no pointer; the result is checked before it is used.
         let fd = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
         // SAFETY: the kernel has just made `fd`, and nobody else owns it.
@@ -92,12 +53,12 @@ impl Epoll {
     }
 
     /// Watches `fd`; its events carry `token`.
-    pub(crate) fn add(&self, fd: BorrowedFd<'_>, token: usize, interest: Interest) -> io::Result<()> {
+    pub fn add(&self, fd: BorrowedFd<'_>, token: usize, interest: Interest) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_ADD, fd, token, interest)
     }
 
     /// Changes what `fd` is watched for.
-    pub(crate) fn modify(&self, fd: BorrowedFd<'_>, token: usize, interest: Interest) -> io::Result<()> {
+    pub fn modify(&self, fd: BorrowedFd<'_>, token: usize, interest: Interest) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_MOD, fd, token, interest)
     }
 
@@ -116,7 +77,7 @@ impl Epoll {
 
     /// Waits for events, at most `timeout` (`None`: for ever; it is cut to milliseconds).
     /// An interrupting signal counts as no events.
-    pub(crate) fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
+    pub fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         let timeout = match timeout {
             None => -1,
             Some(timeout) => libc::c_int::try_from(timeout.as_millis()).unwrap_or(libc::c_int::MAX),
@@ -135,29 +96,32 @@ impl Epoll {
 }
 
 /// Room for the events of one [`Epoll::wait`].
-pub(crate) struct Events {
+#[allow(missing_debug_implementations)]
+pub struct Events {
     raw: Vec<libc::epoll_event>,
     count: usize,
 }
 
 impl Events {
-    pub(crate) fn with_capacity(capacity: usize) -> Self {
+    /// Room for so many.
+    pub fn with_capacity(capacity: usize) -> Self {
         Self { raw: vec![libc::epoll_event { events: 0, u64: 0 }; capacity], count: 0 }
     }
 
     /// How many events the last wait brought.
-    pub(crate) fn len(&self) -> usize {
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
         self.count
     }
 
     /// The token of event `index`. An error or a hang-up shows when the descriptor is read or written.
-    pub(crate) fn token(&self, index: usize) -> Option<usize> {
+    pub fn token(&self, index: usize) -> Option<usize> {
         self.raw.get(index).and_then(|event| usize::try_from(event.u64).ok())
     }
 }
 
 /// Binds the calling thread, and the threads and processes it starts from now on, to one core.
-pub(crate) fn pin(core: usize) -> io::Result<()> {
+pub fn pin(core: usize) -> io::Result<()> {
     let size = size_of::<libc::cpu_set_t>();
     if core >= size * 8 {
         return Err(io::ErrorKind::InvalidInput.into());
@@ -172,14 +136,14 @@ pub(crate) fn pin(core: usize) -> io::Result<()> {
 }
 
 /// Processor time, user and system, that this process has used.
-pub(crate) fn own_cpu() -> io::Result<Duration> {
+pub fn own_cpu() -> io::Result<Duration> {
     read_clock(libc::CLOCK_PROCESS_CPUTIME_ID)
 }
 
 /// Processor time, user and system, that process `pid` has used, all its threads together.
 ///
 /// The clock is read in nanoseconds, where `/proc/PID/stat` would count in hundredths of a second.
-pub(crate) fn cpu_of(pid: u32) -> io::Result<Duration> {
+pub fn cpu_of(pid: u32) -> io::Result<Duration> {
     let pid = libc::pid_t::try_from(pid).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     let mut clock: libc::clockid_t = 0;
     // SAFETY: `clock` lives through the call and is written only there.
@@ -198,7 +162,7 @@ fn read_clock(clock: libc::clockid_t) -> io::Result<Duration> {
 }
 
 /// Processor time of all children, and of theirs, that have ended and been waited for.
-pub(crate) fn children_cpu() -> io::Result<Duration> {
+pub fn children_cpu() -> io::Result<Duration> {
     // SAFETY: `rusage` is plain integers: all zeroes is a value of it.
     let mut usage: libc::rusage = unsafe { MaybeUninit::zeroed().assume_init() };
     // SAFETY: `usage` lives through the call and is written only there.
@@ -208,8 +172,33 @@ pub(crate) fn children_cpu() -> io::Result<Duration> {
     Ok(user + system)
 }
 
+/// Lets this process, and those that it starts, open as many files as it may without asking anybody. Returns how many
+/// that is.
+pub fn raise_files() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` lives through the call and is written only there.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
+    if limit.rlim_cur < limit.rlim_max {
+        limit.rlim_cur = limit.rlim_max;
+        // SAFETY: `limit` lives through the call and is only read there.
+        check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) })?;
+    }
+    Ok(limit.rlim_cur)
+}
+
+/// Lets the kernel choose the port of a socket that is bound to an address when it is connected, from all those that are
+/// free between the two addresses; otherwise it chooses one that nobody uses, and looks long for it when many are in use.
+pub fn choose_port_late(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    let size = libc::socklen_t::try_from(size_of_val(&on)).unwrap_or(0);
+    let (level, option) = (libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT);
+    // SAFETY: the descriptor is borrowed and so open; `on` lives through the call, is only read, and `size` is its size.
+    check(unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const on).cast(), size) })?;
+    Ok(())
+}
+
 /// The unit of `/proc/stat`: one tick.
-pub(crate) fn tick() -> Duration {
+pub fn tick() -> Duration {
     // SAFETY: takes and returns plain integers.
     let a_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
     Duration::from_secs(1) / u32::try_from(a_second).unwrap_or(100).max(1)
@@ -245,19 +234,10 @@ mod tests {
     }
 
     #[test]
-    fn each_thread_counts_what_it_allocates() {
-        let before = allocations();
-        let mut memory = black_box(Vec::<u8>::with_capacity(1));
-        memory.reserve_exact(100);
-        let zeroes = black_box(vec![0_u8; 10]);
-        let other = std::thread::spawn(|| black_box(vec![1; 5]));
-        let spawned = allocations();
-        other.join().unwrap();
-        black_box(7 + memory.len() + zeroes.len());
-        assert!(spawned >= before + 3);
-        // What the other thread allocates is not counted here, nor is what is given back.
-        drop((memory, zeroes));
-        assert_eq!(allocations(), spawned);
+    fn all_files_that_are_allowed_can_be_opened() {
+        let files = raise_files().unwrap();
+        assert!(files > 0);
+        assert_eq!(raise_files().unwrap(), files);
     }
 
     #[test]

@@ -12,11 +12,16 @@ use crate::count;
 use crate::error::{Failure, Result};
 use crate::load::Report;
 use crate::machine::{self, Bystanders};
-use crate::process::{LOAD_CORE, SERVER_CORE, myself};
+use crate::process::{self, LOAD_CORE, SERVER_CORE, myself};
 use crate::stats::{median, ratios, spread};
-use crate::targets::{Target, async_std, zeromq};
+use crate::targets::{Target, zeromq};
 use crate::verdict::{self, Goal};
 use crate::{mixed, stream};
+
+/// What this program was built from.
+pub(crate) const LOCK: &str = include_str!("../../Cargo.lock");
+/// Whose versions are printed.
+pub(crate) const CRATES: [&str; 3] = ["tokio", "bytes", "tieline-benches"];
 
 /// One kind of load.
 pub(crate) struct Row {
@@ -104,7 +109,7 @@ impl Row {
         let [payload, connections, in_flight, core] = &numbers.map(|number| number.to_string());
         let output = Command::new(myself()?)
             .args(["load", "--json", "--target", target.name()])
-            .env(async_std::THREADS, "1")
+            .env(process::ASYNC_STD_THREADS, "1")
             .args(["--payload", payload])
             .args(["--connections", connections, "--in-flight", in_flight, "--core", core])
             .args(["--warmup", "0.25", "--seconds", &seconds.to_string()])
@@ -150,7 +155,7 @@ pub(crate) fn command(mut args: Args) -> Result<()> {
     }
 
     let start = Instant::now();
-    let machine = machine::describe();
+    let machine = machine::describe(LOCK, &CRATES);
     let bystanders = Bystanders::watch()?;
     let table = measure(rounds, seconds)?;
     let streams = stream::table::measure(rounds, seconds)?;

@@ -135,6 +135,63 @@ fn small_calls_are_measured_alone_and_beside_a_large_message_of_either_way() {
     }
 }
 
+/// A connection that is lost fails the run, and so does one that has not beaten.
+#[test]
+fn idle_connections_are_counted_in_memory_wake_ups_and_time() {
+    let line = "--connections 40 --quick";
+    let output = run(&format!("idle memory wakeups {line}"));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{said}");
+    let rows: Vec<_> =
+        said.lines().filter(|line| line.contains("octets an idle connection, of 40 |")).collect();
+    assert_eq!(rows.len(), 3, "one an adapter: {said}");
+    for row in rows {
+        let octets: f64 = row.split('|').nth(3).unwrap().trim().parse().unwrap();
+        assert!(octets > 100.0, "{row}");
+    }
+    assert!(said.contains("wake-ups of an idle connection") && !said.contains("beside"), "{said}");
+}
+
+#[test]
+fn whoever_holds_connections_says_so_and_tells_whether_it_lost_one() {
+    let servers = [
+        ("idle:tieline-tokio", false),
+        ("polls:tieline-tokio", true),
+        ("polls:tieline-async-std", false),
+        ("polls:tieline-mio", false),
+    ];
+    for (served, lost) in servers {
+        let mut server =
+            program().args(["serve", served]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("listening ").unwrap();
+        let mut holder = program()
+            .args(["hold", address, "30", "--heartbeat", "1", "--from", "127.0.0.9"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut stdout = BufReader::new(holder.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        assert_eq!(line, "holding 30\n");
+        if lost {
+            // Its sockets end before it has ended.
+            drop(server.stdin.take());
+            server.wait().unwrap();
+        }
+        drop(holder.stdin.take());
+        let mut rest = String::new();
+        stdout.read_to_string(&mut rest).unwrap();
+        assert_eq!(holder.wait().unwrap().success(), !lost);
+        assert_eq!(rest, if lost { "" } else { "held 30\n" });
+        drop(server.stdin.take());
+        server.wait().unwrap();
+    }
+}
+
 #[test]
 fn a_spin_ends_and_tells_its_allocations() {
     for label in ["raw-header", "core-round-trip", "core-round-trip-128"] {
@@ -156,7 +213,7 @@ fn what_cannot_be_done_is_told_and_fails() {
         "load --target http",
         "load --target blocking --in-flight 2",
         "load --target tieline-tokio --payload 16777216",
-        "load --target zeromq --connections 2",
+        "load --target zeromq --connections 251",
         "stream",
         "stream --sender nobody",
         "stream --sender raw --window 0",
@@ -165,6 +222,12 @@ fn what_cannot_be_done_is_told_and_fails() {
         "mixed --times 0",
         "load --target epoll --address 127.0.0.1:1",
         "spin nothing 1",
+        "idle sleeping",
+        "idle --target epoll",
+        "idle --connections 0",
+        "idle --heartbeat 0.1",
+        "hold 127.0.0.1:1 1 --heartbeat 0.2",
+        "hold nowhere 1",
         "serve epoll --core x",
         "instructions server:blocking",
     ] {

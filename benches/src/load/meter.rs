@@ -27,7 +27,7 @@ struct Mark {
 
 /// Counts calls and latencies between [`Meter::begin`] and [`Meter::finish`].
 #[derive(Debug)]
-pub(crate) struct Meter {
+pub struct Meter {
     plan: Plan,
     server: Option<u32>,
     /// Calls that may still begin.
@@ -42,7 +42,7 @@ pub(crate) struct Meter {
 
 impl Meter {
     /// `server` is the process whose processor time is charged to the calls, if it is known.
-    pub(crate) fn new(plan: Plan, server: Option<u32>) -> Result<Self> {
+    pub fn new(plan: Plan, server: Option<u32>) -> Result<Self> {
         let longest = u64::try_from(LONGEST.as_nanos()).unwrap_or(u64::MAX);
         let latencies = Histogram::new_with_max(longest, 3).context("histogram")?;
         let budget = match plan.length {
@@ -63,7 +63,7 @@ impl Meter {
 
     /// Whether one more call may begin. False once the run is over.
     #[inline]
-    pub(crate) fn issue(&self) -> bool {
+    pub fn issue(&self) -> bool {
         let budget = self.budget.load(Relaxed);
         self.budget.store(budget.saturating_sub(1), Relaxed);
         budget > 0
@@ -71,19 +71,19 @@ impl Meter {
 
     /// One call has its right reply.
     #[inline]
-    pub(crate) fn complete(&self) {
+    pub fn complete(&self) {
         self.completed.store(self.completed.load(Relaxed) + 1, Relaxed);
     }
 
     /// Calls completed since the start, warm-up included.
-    pub(crate) fn completed(&self) -> u64 {
+    pub fn completed(&self) -> u64 {
         self.completed.load(Relaxed)
     }
 
     /// The latency of one call. Outside the window it is dropped; an open loop, whose tickets say which
     /// of them belong to the window, hands in only those, and they always count.
     #[inline]
-    pub(crate) fn record(&self, latency: Duration) {
+    pub fn record(&self, latency: Duration) {
         if self.measuring.load(Relaxed) {
             let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
             lock(&self.latencies).saturating_record(nanos);
@@ -92,28 +92,28 @@ impl Meter {
 
     /// A measured ticket that never began, and the age that it had at the end: its latency would have
     /// been at least that.
-    pub(crate) fn record_not_begun(&self, age: Duration) {
+    pub fn record_not_begun(&self, age: Duration) {
         self.not_begun.store(self.not_begun.load(Relaxed) + 1, Relaxed);
         self.record(age);
     }
 
     /// How many recorded latencies are above `limit`.
     #[cfg(test)]
-    pub(crate) fn slower_than(&self, limit: Duration) -> u64 {
+    pub fn slower_than(&self, limit: Duration) -> u64 {
         let latencies = lock(&self.latencies);
         let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
         latencies.len() - latencies.count_between(0, limit)
     }
 
     /// The measured window begins.
-    pub(crate) fn begin(&self) -> Result<()> {
+    pub fn begin(&self) -> Result<()> {
         lock(&self.marks).0 = Some(self.mark()?);
         self.measuring.store(true, Relaxed);
         Ok(())
     }
 
     /// The measured window ends, and no more calls begin.
-    pub(crate) fn finish(&self) -> Result<()> {
+    pub fn finish(&self) -> Result<()> {
         self.measuring.store(self.plan.mode != Mode::Closed, Relaxed);
         lock(&self.marks).1 = Some(self.mark()?);
         self.budget.store(0, Relaxed);
@@ -130,7 +130,7 @@ impl Meter {
     }
 
     /// The figures, once the run has finished.
-    pub(crate) fn report(&self, target: &str) -> Result<Report> {
+    pub fn report(&self, target: &str) -> Result<Report> {
         let (Some(begin), Some(end)) = *lock(&self.marks) else {
             return Err(Failure::new("the run was not measured"));
         };
@@ -174,7 +174,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Moves a meter through warm-up and window, for loops that look at the clock themselves.
 #[derive(Debug)]
-pub(crate) struct Phases<'a> {
+pub struct Phases<'a> {
     meter: &'a Meter,
     length: Length,
     start: Instant,
@@ -182,7 +182,8 @@ pub(crate) struct Phases<'a> {
 }
 
 impl<'a> Phases<'a> {
-    pub(crate) fn start(meter: &'a Meter, length: Length, now: Instant) -> Result<Self> {
+    /// Begins with the warm-up at `now`.
+    pub fn start(meter: &'a Meter, length: Length, now: Instant) -> Result<Self> {
         let mut phases = Self { meter, length, start: now, begun: false };
         phases.go_on(now)?;
         Ok(phases)
@@ -190,7 +191,7 @@ impl<'a> Phases<'a> {
 
     /// Whether the run goes on at `now`.
     #[inline]
-    pub(crate) fn go_on(&mut self, now: Instant) -> Result<bool> {
+    pub fn go_on(&mut self, now: Instant) -> Result<bool> {
         let (warmup, over) = match self.length {
             Length::Time { warmup, window } => (warmup, now - self.start >= warmup + window),
             Length::Calls(calls) => (Duration::ZERO, self.meter.completed() >= calls),
@@ -209,20 +210,21 @@ impl<'a> Phases<'a> {
 /// Picks the calls whose latency is taken: one in `every`, at another place for each caller, so that all
 /// places of a batch are seen.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Sampler {
+pub struct Sampler {
     every: u32,
     left: u32,
 }
 
 impl Sampler {
-    pub(crate) fn new(every: u32, caller: usize) -> Self {
+    /// One in `every`, at the place of this caller.
+    pub fn new(every: u32, caller: usize) -> Self {
         let place = caller % every.max(1) as usize;
         Self { every, left: u32::try_from(place).unwrap_or(0) }
     }
 
     /// Whether this call's latency is taken.
     #[inline]
-    pub(crate) fn take(&mut self) -> bool {
+    pub fn take(&mut self) -> bool {
         if self.left == 0 {
             self.left = self.every - 1;
             true

@@ -9,55 +9,68 @@ mod meter;
 mod payload;
 mod report;
 mod schedule;
-pub(crate) mod tasks;
+pub mod tasks;
 
 use std::time::Duration;
 
-pub(crate) use meter::{Meter, Phases, Sampler};
-pub(crate) use payload::{Payloads, Verifier};
-pub(crate) use report::Report;
-pub(crate) use schedule::Schedule;
+pub use meter::{Meter, Phases, Sampler};
+pub use payload::{Payloads, Verifier};
+pub use report::Report;
+pub use schedule::Schedule;
+pub use tasks::Caller;
 
 use crate::error::{Failure, Result};
-use crate::frame::MAX_BODY;
+
+/// The longest body of a frame that a target reads, in octets. Large enough for every row, small enough to bound a buffer.
+pub const MAX_BODY: usize = 16 * 1024 * 1024;
 
 /// How long a call that is open at the end may still take before the run counts as failed.
-pub(crate) const GRACE: Duration = Duration::from_secs(5);
+pub const GRACE: Duration = Duration::from_secs(5);
 
 /// How calls are paced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
+pub enum Mode {
+    /// Each caller begins its next call when the reply is there.
     Closed,
-    /// Calls a second, over all connections.
+    /// Calls begin at a fixed rate.
     Open {
+        /// Calls a second, over all connections.
         rate: u32,
     },
 }
 
 /// How long a run lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Length {
+pub enum Length {
     /// A warm-up that is not measured, then the measured window.
-    Time { warmup: Duration, window: Duration },
+    Time {
+        /// Not measured.
+        warmup: Duration,
+        /// Measured.
+        window: Duration,
+    },
     /// Exactly so many calls, all of them measured: what an instruction count needs.
     Calls(u64),
 }
 
 /// One run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Plan {
+pub struct Plan {
     /// Octets.
-    pub(crate) payload: usize,
-    pub(crate) connections: usize,
+    pub payload: usize,
+    /// Each with its own socket.
+    pub connections: usize,
     /// Calls open at once on each connection; in an open loop the most that may be.
-    pub(crate) in_flight: usize,
-    pub(crate) mode: Mode,
-    pub(crate) length: Length,
+    pub in_flight: usize,
+    /// How calls are paced.
+    pub mode: Mode,
+    /// How long it lasts.
+    pub length: Length,
 }
 
 impl Plan {
     /// Refuses what could not be run.
-    pub(crate) fn check(&self) -> Result<()> {
+    pub fn check(&self) -> Result<()> {
         let refuse = |why: &str| Err(Failure::new(why));
         if self.payload >= MAX_BODY {
             return refuse("--payload must be under 16 MiB");
@@ -79,13 +92,13 @@ impl Plan {
     }
 
     /// All callers together.
-    pub(crate) fn callers(&self) -> usize {
+    pub fn callers(&self) -> usize {
         self.connections * self.in_flight
     }
 
     /// One call in so many has its latency taken. Reading the clock costs about 21 ns, which is nothing
     /// beside one call in flight and a tenth of a call when hundreds are.
-    pub(crate) fn sample_every(&self) -> u32 {
+    pub fn sample_every(&self) -> u32 {
         if self.mode == Mode::Closed && self.callers() > 16 { 16 } else { 1 }
     }
 }

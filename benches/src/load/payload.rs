@@ -12,13 +12,14 @@ const END: usize = 64;
 /// before: all different, so that a reply that reaches the wrong caller is seen, and yet in one place, so
 /// that a row with large payloads does not measure the generator's cache misses.
 #[derive(Clone, Debug)]
-pub(crate) struct Payloads {
+pub struct Payloads {
     text: Bytes,
     length: usize,
 }
 
 impl Payloads {
-    pub(crate) fn new(length: usize, callers: usize) -> Self {
+    /// One of `length` octets for each of so many callers.
+    pub fn new(length: usize, callers: usize) -> Self {
         // xorshift64: the numbers need to differ, not to be secret.
         let mut state = 0x9E37_79B9_7F4A_7C15_u64;
         let text: Vec<u8> = (0..length + callers)
@@ -33,19 +34,20 @@ impl Payloads {
     }
 
     /// The payload of caller `index`, below the number that was announced.
-    pub(crate) fn of(&self, index: usize) -> Bytes {
+    pub fn of(&self, index: usize) -> Bytes {
         self.text.slice(index..index + self.length)
     }
 }
 
 /// Compares replies with what was sent.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Verifier {
+pub struct Verifier {
     turn: u32,
 }
 
 impl Verifier {
-    pub(crate) fn matches(&mut self, sent: &[u8], reply: &[u8]) -> bool {
+    /// Whether the reply is what was sent, as far as it is looked at.
+    pub fn matches(&mut self, sent: &[u8], reply: &[u8]) -> bool {
         if sent.len() != reply.len() {
             return false;
         }

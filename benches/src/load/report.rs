@@ -8,31 +8,46 @@ use crate::error::{Failure, Result};
 
 /// One run. Latencies in microseconds, processor time in microseconds a call.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Report {
-    pub(crate) target: String,
-    pub(crate) payload: usize,
-    pub(crate) connections: usize,
-    pub(crate) in_flight: usize,
+pub struct Report {
+    /// What was measured.
+    pub target: String,
+    /// Octets of a call, and of its reply.
+    pub payload: usize,
+    /// Connections.
+    pub connections: usize,
+    /// Calls open at once on each.
+    pub in_flight: usize,
     /// Calls a second that an open loop was told to begin; `None` for a closed loop.
-    pub(crate) rate: Option<u32>,
-    pub(crate) seconds: f64,
-    pub(crate) calls: u64,
-    pub(crate) calls_per_second: f64,
-    pub(crate) latency_samples: u64,
-    pub(crate) sample_every: u32,
-    pub(crate) p50: f64,
-    pub(crate) p99: f64,
-    pub(crate) p999: f64,
-    pub(crate) max: f64,
+    pub rate: Option<u32>,
+    /// The measured window.
+    pub seconds: f64,
+    /// Calls that ended in it.
+    pub calls: u64,
+    /// Over all connections.
+    pub calls_per_second: f64,
+    /// How many latencies were taken.
+    pub latency_samples: u64,
+    /// One call in so many had its latency taken.
+    pub sample_every: u32,
+    /// The median latency.
+    pub p50: f64,
+    /// Of a hundred calls one is slower.
+    pub p99: f64,
+    /// Of a thousand calls one is slower.
+    pub p999: f64,
+    /// The slowest.
+    pub max: f64,
     /// Calls of an open loop that were due and never began; their age is among the latencies.
-    pub(crate) not_begun: u64,
-    pub(crate) server_cpu: Option<f64>,
-    pub(crate) client_cpu: f64,
+    pub not_begun: u64,
+    /// Of the server process, if it is known.
+    pub server_cpu: Option<f64>,
+    /// Of the process of the load, generator included.
+    pub client_cpu: f64,
 }
 
 impl Report {
     /// One line.
-    pub(crate) fn to_json(&self) -> String {
+    pub fn to_json(&self) -> String {
         json!({
             "target": self.target,
             "payload_octets": self.payload,
@@ -57,7 +72,7 @@ impl Report {
     }
 
     /// Reads what [`Report::to_json`] wrote.
-    pub(crate) fn from_json(line: &str) -> Result<Self> {
+    pub fn from_json(line: &str) -> Result<Self> {
         let value: Value = serde_json::from_str(line)?;
         let missing = |name: &str| Failure::new(format!("a report without {name}: {line}"));
         let float = |name: &str| value[name].as_f64().ok_or_else(|| missing(name));

@@ -10,7 +10,7 @@ const SECOND: u128 = 1_000_000_000;
 /// Each time is computed from the ticket, in whole numbers, and never by adding up intervals: no rounding
 /// gathers, and a ticket is due exactly from its intended nanosecond on.
 #[derive(Clone, Debug)]
-pub(crate) struct Schedule {
+pub struct Schedule {
     start: Instant,
     rate: u32,
     /// The tickets of the measured window. None is issued behind them.
@@ -19,7 +19,7 @@ pub(crate) struct Schedule {
 
 impl Schedule {
     /// `rate` in calls a second, at least 1; the first ticket is due at `start`.
-    pub(crate) fn new(start: Instant, rate: u32, warmup: Duration, window: Duration) -> Self {
+    pub fn new(start: Instant, rate: u32, warmup: Duration, window: Duration) -> Self {
         Self {
             start,
             rate,
@@ -28,19 +28,19 @@ impl Schedule {
     }
 
     /// When this ticket should begin.
-    pub(crate) fn intended(&self, ticket: u64) -> Instant {
+    pub fn intended(&self, ticket: u64) -> Instant {
         let nanos = u128::from(ticket) * SECOND / u128::from(self.rate.max(1));
         self.start + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
     /// How many tickets are due at `now`, never more than the run has.
-    pub(crate) fn due(&self, now: Instant) -> u64 {
+    pub fn due(&self, now: Instant) -> u64 {
         let since = now.saturating_duration_since(self.start).as_nanos();
         before(self.rate, since + 1).min(self.measured.end)
     }
 
     /// Whether this ticket's latency belongs to the result.
-    pub(crate) fn is_measured(&self, ticket: u64) -> bool {
+    pub fn is_measured(&self, ticket: u64) -> bool {
         self.measured.contains(&ticket)
     }
 }

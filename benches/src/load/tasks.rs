@@ -13,10 +13,23 @@ use tokio::time::{sleep, timeout};
 
 use super::{GRACE, Length, Meter, Mode, Payloads, Plan, Sampler, Schedule, Verifier};
 use crate::error::{Failure, Result};
-use crate::targets::Caller;
+
+/// The client side of an asynchronous target: one connection. Clones share the connection.
+pub trait Caller: Clone + Send + Sync + 'static {
+    /// One call: the payload goes out, the reply's payload comes back.
+    fn call(&self, payload: Bytes) -> impl Future<Output = Result<Bytes>> + Send;
+
+    /// Where a task that calls runs: on the load generator's own runtime, unless the connection is on another one.
+    fn place<F>(future: F) -> impl Future<Output = F::Output> + Send + 'static
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        future
+    }
+}
 
 /// Runs `plan` with one caller from `connect` for each connection.
-pub(crate) fn drive<C, F>(plan: &Plan, meter: &Arc<Meter>, mut connect: impl FnMut() -> F) -> Result<()>
+pub fn drive<C, F>(plan: &Plan, meter: &Arc<Meter>, mut connect: impl FnMut() -> F) -> Result<()>
 where
     C: Caller,
     F: Future<Output = Result<C>>,

@@ -14,9 +14,6 @@ use super::tieline::{DEADLINE, ECHO, limits};
 use crate::error::{Context, Result};
 use crate::socket;
 
-/// Set to 1 for every process of this program: one thread beside the one that all share, as all other targets have.
-pub(crate) const THREADS: &str = "ASYNC_STD_THREAD_COUNT";
-
 /// [`AsyncStd`], but for dialling: its client's sockets are made as those of all other targets are.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Bench;

@@ -7,36 +7,18 @@ pub(crate) mod async_std;
 pub(crate) mod blocking;
 pub(crate) mod epoll;
 pub(crate) mod mio;
-pub(crate) mod runtime;
-pub(crate) mod tieline;
 pub(crate) mod tokio_echo;
-pub(crate) mod zeromq;
 
 use std::convert::Infallible;
-use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use crate::error::{Failure, Result};
 use crate::frame::MAX_BODY;
 use crate::load::{Meter, Plan, tasks};
-
-/// The client side of an asynchronous target: one connection. Clones share the connection.
-pub(crate) trait Caller: Clone + Send + Sync + 'static {
-    /// One call: the payload goes out, the reply's payload comes back.
-    fn call(&self, payload: Bytes) -> impl Future<Output = Result<Bytes>> + Send;
-
-    /// Where a task that calls runs: on the load generator's own runtime, unless the connection is on another one.
-    fn place<F>(future: F) -> impl Future<Output = F::Output> + Send + 'static
-    where
-        F: Future<Output: Send> + Send + 'static,
-    {
-        future
-    }
-}
+pub(crate) use tieline_benches::load::Caller;
+pub(crate) use tieline_benches::{product as tieline, runtime, zeromq};
 
 /// All that can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

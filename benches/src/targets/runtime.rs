@@ -10,11 +10,11 @@ use tokio::net::TcpStream;
 use crate::socket;
 
 /// A client that dials by [`socket::connect`].
-pub(crate) type Client = tieline::Client<Bench>;
+pub type Client = tieline::Client<Bench>;
 
 /// [`Tokio`], but for dialling.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Bench;
+pub struct Bench;
 
 impl Runtime for Bench {
     type Io = Socket;

@@ -10,26 +10,27 @@ use bytes::Bytes;
 use tieline_tokio::{Limits, Server};
 use tokio::runtime::Builder;
 
-use super::Caller;
-use super::runtime::Client;
 use crate::error::{Context, Result};
-use crate::frame::MAX_BODY;
+use crate::load::{Caller, MAX_BODY};
+use crate::runtime::Client;
 
-pub(crate) const ECHO: &str = "tieline.bench.v1.Echo/Echo";
+/// The method that returns its argument.
+pub const ECHO: &str = "tieline.bench.v1.Echo/Echo";
 
 /// The deadline of each call; it travels to the server with the call.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+pub const DEADLINE: Duration = Duration::from_secs(10);
 
 /// The longest frame body that the protocol allows.
 const MAX_FRAME: u32 = 1 << 20;
 /// The largest payload of a call: what the hand-written baselines read.
-pub(crate) const MOST_PAYLOAD: usize = MAX_BODY - 1;
+pub const MOST_PAYLOAD: usize = MAX_BODY - 1;
 /// What may wait or be served on a connection: more than the heaviest load of a row.
 const MEMORY: usize = 256 << 20;
 
 /// The defaults are made for small messages. These are what somebody sets who has large ones; they are bounds, and
 /// nothing is set aside for them.
-pub(crate) fn limits() -> Limits {
+#[must_use]
+pub fn limits() -> Limits {
     let mut limits = Limits::default();
     limits.max_frame = MAX_FRAME;
     limits.max_message = u32::try_from(MOST_PAYLOAD).unwrap_or(u32::MAX);
@@ -39,7 +40,7 @@ pub(crate) fn limits() -> Limits {
 }
 
 /// Serves until the process ends.
-pub(crate) fn serve(listener: net::TcpListener) -> Result<Infallible> {
+pub fn serve(listener: net::TcpListener) -> Result<Infallible> {
     listener.set_nonblocking(true)?;
     Builder::new_current_thread().enable_all().build()?.block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener)?;
@@ -52,14 +53,14 @@ pub(crate) fn serve(listener: net::TcpListener) -> Result<Infallible> {
 }
 
 /// Opens a connection on the current runtime, and checks in.
-pub(crate) async fn connect(address: SocketAddr) -> Result<Tieline> {
+pub async fn connect(address: SocketAddr) -> Result<Tieline> {
     let client = Client::builder("bench-client").limits(limits());
     Ok(Tieline(client.connect(&address.to_string()).await.context("connect")?))
 }
 
 /// One connection. Clones share it.
 #[derive(Clone, Debug)]
-pub(crate) struct Tieline(Client);
+pub struct Tieline(Client);
 
 impl Caller for Tieline {
     async fn call(&self, payload: Bytes) -> Result<Bytes> {
