@@ -9,6 +9,7 @@
 //! | [`wire`] | frames, headers, envelopes and status numbers: the bytes, without any state |
 //! | [`conn`] | one connection: check-in, calls, heartbeats, drain, close. Start at [`conn::Connection`] |
 //! | [`pool`] | above one connection: when to dial again |
+//! | [`record`] | a flight recorder: what a connection was told and did, and doing it again |
 //!
 //! The contract on the wire is the project's `docs/protocol.md`; section numbers in these pages refer to it. Most
 //! users want an adapter crate instead, such as `tieline-tokio`.
@@ -21,6 +22,7 @@ extern crate std;
 
 pub mod conn;
 pub mod pool;
+pub mod record;
 mod time;
 pub mod wire;
 

@@ -20,6 +20,7 @@ use crate::{
     call::Call,
     driver,
     error::{CallError, ConnectError},
+    flight::{Archive, FlightRecorder},
     items::{Bidi, ClientStream, Items},
     link::{Link, watch},
     open::Open,
@@ -63,6 +64,7 @@ struct Shared<R: Runtime> {
     clock: Arc<dyn Clock>,
     config: Arc<Config>,
     services: Arc<Services>,
+    archive: Option<Arc<Archive>>,
     address: String,
     backoff: Duration,
     /// The connection that calls go to.
@@ -89,6 +91,7 @@ impl<R: Runtime> Client<R> {
             config: Config::builder(identifier).instance(instance()),
             services: Services::new(),
             backoff: Duration::from_millis(100),
+            recorder: None,
         }
     }
 
@@ -251,8 +254,8 @@ impl<R: Runtime> Shared<R> {
             .map_err(|source| ConnectError::Dial { address: self.address.clone(), source })?;
         let conn =
             Connection::new(Arc::clone(&self.config), Side::Client, self.runtime.seed(), self.clock.now());
-        let services = Arc::clone(&self.services);
-        let link = driver::start(&self.runtime, io, conn, &self.address, services, Role::Client);
+        let (services, archive) = (Arc::clone(&self.services), self.archive.clone());
+        let link = driver::start(&self.runtime, io, conn, &self.address, services, archive, Role::Client);
         let closing = CloseOnDrop(Some(Arc::clone(&link)));
         match Peer::new(Arc::clone(&link)).ready().await {
             Ok(_) => {
@@ -394,6 +397,7 @@ pub struct ClientBuilder<R: Runtime> {
     config: ConfigBuilder,
     services: Services,
     backoff: Duration,
+    recorder: Option<FlightRecorder>,
 }
 
 impl<R: Runtime> ClientBuilder<R> {
@@ -434,6 +438,14 @@ impl<R: Runtime> ClientBuilder<R> {
         self
     }
 
+    /// Records each connection, and writes what was recorded to a file when one comes to grief. Off by default.
+    #[must_use]
+    pub fn flight_recorder(mut self, recorder: FlightRecorder) -> Self {
+        self.config = self.config.record(recorder.record());
+        self.recorder = Some(recorder);
+        self
+    }
+
     /// Everything else that a connection can be told; see [`ConfigBuilder`].
     #[must_use]
     pub fn configure(mut self, change: impl FnOnce(ConfigBuilder) -> ConfigBuilder) -> Self {
@@ -449,6 +461,7 @@ impl<R: Runtime> ClientBuilder<R> {
             clock,
             config,
             services: Arc::new(self.services),
+            archive: self.recorder.map(Archive::new),
             address: address.to_owned(),
             backoff: self.backoff,
             current: RwLock::new(None),

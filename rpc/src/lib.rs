@@ -10,6 +10,7 @@
 //! | stream to or from it | [`Items`], [`ClientStream`], [`Bidi`], and [`Open`] for their options |
 //! | serve calls | [`Server`], [`Services`], [`Context`], [`ServedItems`], [`ServedSink`] |
 //! | understand an error | [`CallError`], and [`Ran`]: did the call run? |
+//! | see why a connection ended | [`FlightRecorder`], and the command `tieline-replay` |
 //! | write an adapter for another runtime | [`Runtime`], [`Io`], [`Time`], [`Listener`], [`Address`] |
 //!
 //! Both ends of a connection are equals: a server calls its client with the same [`Peer`] that a client calls a server
@@ -21,6 +22,7 @@ mod call;
 mod client;
 mod driver;
 mod error;
+mod flight;
 mod handler;
 mod identity;
 mod inflow;
@@ -44,6 +46,7 @@ pub use address::Address;
 pub use call::Call;
 pub use client::{Client, ClientBuilder};
 pub use error::{CallError, ConnectError, Error, ListenError};
+pub use flight::FlightRecorder;
 pub use handler::Context;
 pub use items::{Bidi, ClientStream, ItemSink, Items};
 pub use open::Open;
@@ -55,5 +58,6 @@ pub use services::Services;
 pub use tieline_core::{
     Instant,
     conn::{Answer, By, CheckingIn, Closed, ConfigBuilder, ConfigError, Limits, Outbox, PeerInfo, Stats},
-    wire::{Class, Metadata, Ran, Retry, Status},
+    record::{Recording, RecordingError},
+    wire::{Class, Escaped, Metadata, Ran, Retry, Status},
 };

@@ -15,7 +15,7 @@ use tieline_core::{
     conn::{Closed, Connection, Stream},
 };
 
-use crate::{identity::Probe, room::Room, runtime::Clock, seats::Seats, waiters::Waiters};
+use crate::{flight::Archive, identity::Probe, room::Room, runtime::Clock, seats::Seats, waiters::Waiters};
 
 pub(crate) struct State {
     pub(crate) conn: Connection<u32>,
@@ -66,10 +66,17 @@ pub(crate) struct Link {
     pub(crate) clock: Arc<dyn Clock>,
     /// The peer, for people to read: an identifier once it is known, and an address.
     pub(crate) address: Arc<str>,
+    /// Where what it has recorded goes when it comes to grief.
+    pub(crate) archive: Option<Arc<Archive>>,
 }
 
 impl Link {
-    pub(crate) fn new(conn: Connection<u32>, clock: Arc<dyn Clock>, address: &str) -> Arc<Self> {
+    pub(crate) fn new(
+        conn: Connection<u32>,
+        clock: Arc<dyn Clock>,
+        address: &str,
+        archive: Option<Arc<Archive>>,
+    ) -> Arc<Self> {
         let state = State {
             conn,
             waiters: Waiters::default(),
@@ -85,7 +92,7 @@ impl Link {
             probe: None,
             watchers: Vec::new(),
         };
-        Arc::new(Self { state: Mutex::new(state), clock, address: address.into() })
+        Arc::new(Self { state: Mutex::new(state), clock, address: address.into(), archive })
     }
 
     /// Nothing that runs under this lock can panic half-way through a change: the core does not panic.

@@ -15,6 +15,7 @@ pub use crate::registry::Decision;
 use crate::{
     driver,
     error::ListenError,
+    flight::{Archive, FlightRecorder},
     peer::Peer,
     registry::{Registry, Role, Sleep, Verifier},
     runtime::{Clock, Listener, Runtime, sleep, within},
@@ -43,6 +44,7 @@ impl<R: Runtime> Server<R> {
             config: Config::builder(identifier).instance(instance()),
             services: Services::new(),
             verifier: None,
+            recorder: None,
         }
     }
 
@@ -102,6 +104,7 @@ pub struct ServerBuilder<R: Runtime> {
     config: ConfigBuilder,
     services: Services,
     verifier: Option<Verifier>,
+    recorder: Option<FlightRecorder>,
 }
 
 impl<R: Runtime> ServerBuilder<R> {
@@ -138,6 +141,14 @@ impl<R: Runtime> ServerBuilder<R> {
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.config = self.config.limits(limits);
+        self
+    }
+
+    /// Records each connection, and writes what was recorded to a file when one comes to grief. Off by default.
+    #[must_use]
+    pub fn flight_recorder(mut self, recorder: FlightRecorder) -> Self {
+        self.config = self.config.record(recorder.record());
+        self.recorder = Some(recorder);
         self
     }
 
@@ -188,6 +199,7 @@ impl<R: Runtime> ServerBuilder<R> {
             clock,
             config,
             services: Arc::new(self.services),
+            archive: self.recorder.map(Archive::new),
             registry,
             stop,
         };
@@ -258,6 +270,7 @@ struct Acceptor<R: Runtime> {
     clock: Arc<dyn Clock>,
     config: Arc<Config>,
     services: Arc<Services>,
+    archive: Option<Arc<Archive>>,
     registry: Arc<Registry>,
     stop: Arc<StopAccepting>,
 }
@@ -294,7 +307,8 @@ impl<R: Runtime> Acceptor<R> {
         let conn =
             Connection::new(Arc::clone(&self.config), Side::Server, self.runtime.seed(), self.clock.now());
         let role = Role::server(&self.registry);
-        driver::start(&self.runtime, io, conn, address, Arc::clone(&self.services), role);
+        let (services, archive) = (Arc::clone(&self.services), self.archive.clone());
+        driver::start(&self.runtime, io, conn, address, services, archive, role);
     }
 }
 

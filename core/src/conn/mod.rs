@@ -30,6 +30,7 @@ mod output;
 mod pace;
 mod probe;
 mod quick;
+mod recorded;
 mod rest;
 mod sending;
 mod served;
@@ -40,7 +41,7 @@ mod telling;
 mod timers;
 mod waiting;
 
-use alloc::{sync::Arc, vec::Vec};
+use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use core::{fmt, time::Duration};
 
 use bytes::BytesMut;
@@ -58,8 +59,10 @@ pub use self::{
 use self::{
     machine::{Machine, Phase, Step},
     quick::Quick,
+    recorded::Tape,
 };
 use crate::{
+    record::{How, Recording},
     time::{Instant, NEVER, instant},
     wire::{Class, Kind, Ran, Status},
 };
@@ -162,6 +165,9 @@ pub struct Connection<U> {
     machine: Machine,
     /// By the slot of the call.
     users: Vec<Option<U>>,
+    /// What is recorded. While it is here the straight way is shut, so only the other ways ask for it; see
+    /// [`recorded`].
+    tape: Option<Box<Tape>>,
 }
 
 impl<U> Connection<U> {
@@ -169,7 +175,8 @@ impl<U> Connection<U> {
     /// connections of one process should not share one.
     #[must_use]
     pub fn new(config: Arc<Config>, side: Side, seed: u64, now: Instant) -> Self {
-        Self { machine: Machine::new(config, side, seed, now.as_nanos()), users: Vec::new() }
+        let tape = config.record.map(|record| Tape::new(record, side, seed, now));
+        Self { machine: Machine::new(config, side, seed, now.as_nanos()), users: Vec::new(), tape }
     }
 
     // ---- octets in --------------------------------------------------------------------------------------------
@@ -189,6 +196,9 @@ impl<U> Connection<U> {
     /// Octets have arrived. They are decoded when an event is asked for.
     #[inline(always)]
     pub fn handle_input(&mut self, now: Instant, filled: BytesMut) {
+        if !self.machine.straight.input && self.tape.is_some() {
+            return self.record_input(now, filled);
+        }
         self.machine.pass(now);
         let octets = self.machine.take_in(filled);
         if !self.machine.quick_input(octets) {
@@ -201,6 +211,9 @@ impl<U> Connection<U> {
     /// stuck peers count from it.
     #[inline(always)]
     pub fn handle_sent(&mut self, now: Instant, octets: usize) {
+        if self.tape.is_some() {
+            return self.record_sent(now, octets);
+        }
         self.machine.pass(now);
         self.machine.handle_sent(octets);
     }
@@ -208,12 +221,18 @@ impl<U> Connection<U> {
     /// The transport ended. What arrived before is still decoded; then everything open ends and
     /// [`Event::Closed`] follows.
     pub fn handle_disconnect(&mut self, now: Instant, cause: Disconnect) {
+        if self.tape.is_some() {
+            return self.record_disconnect(now, cause);
+        }
         self.machine.tick(now);
         self.machine.handle_disconnect(cause);
     }
 
     /// The time that [`poll_timeout`](Self::poll_timeout) named has come. Too early or too late is harmless.
     pub fn handle_timeout(&mut self, now: Instant) {
+        if self.tape.is_some() {
+            return self.record_timeout(now);
+        }
         self.machine.tick(now);
         self.machine.handle_timeout();
         self.machine.settle();
@@ -263,6 +282,9 @@ impl<U> Connection<U> {
         one_way: bool,
         user: U,
     ) -> Result<CallId, Rejected<U>> {
+        if !self.machine.straight.output && self.tape.is_some() {
+            return self.record_call(now, head, body, one_way, user);
+        }
         self.machine.pass(now);
         match self.machine.call(head, body, one_way) {
             Ok(id) => {
@@ -282,6 +304,9 @@ impl<U> Connection<U> {
     /// Gives a call up and returns its value: withdrawn if nothing of it left, cancelled at the peer otherwise. `None`
     /// if its outcome was delivered before.
     pub fn cancel(&mut self, now: Instant, id: CallId) -> Option<U> {
+        if self.tape.is_some() {
+            return self.record_cancel(now, id);
+        }
         self.machine.tick(now);
         let user = if self.machine.cancel(id) { self.take_user(id.slot) } else { None };
         self.machine.settle();
@@ -316,6 +341,9 @@ impl<U> Connection<U> {
         {
             return Ok(());
         }
+        if self.tape.is_some() {
+            return self.record_reply(now, How::Reply, to, reply);
+        }
         self.machine.tick(now);
         let status = match reply.status.class() {
             Class::Handler | Class::Application => reply.status,
@@ -332,6 +360,9 @@ impl<U> Connection<U> {
     /// # Errors
     /// As [`reply`](Self::reply).
     pub fn refuse(&mut self, now: Instant, to: Served, reply: &Reply<'_>) -> Result<(), ReplyError> {
+        if self.tape.is_some() {
+            return self.record_reply(now, How::Refuse, to, reply);
+        }
         self.machine.tick(now);
         let status = match reply.status.class() {
             Class::RefusedByNode | Class::RefusedRequest => reply.status,
@@ -347,6 +378,9 @@ impl<U> Connection<U> {
     /// # Errors
     /// As [`reply`](Self::reply).
     pub fn panicked(&mut self, now: Instant, to: Served) -> Result<(), ReplyError> {
+        if self.tape.is_some() {
+            return self.record_reply(now, How::Panicked, to, &Reply::ok(Body::Copy(&[])));
+        }
         self.machine.tick(now);
         let reply = Reply::error(Status::HANDLER_PANIC, "the handler panicked");
         let done = self.machine.reply(to, &reply, Status::HANDLER_PANIC);
@@ -376,6 +410,9 @@ impl<U> Connection<U> {
         to: impl Into<Stream>,
         item: Body<'_>,
     ) -> Result<(), ItemError> {
+        if self.tape.is_some() {
+            return self.record_send_item(now, to.into(), item);
+        }
         self.machine.tick(now);
         let sent = self.machine.send_item(to.into(), item);
         self.machine.straighten();
@@ -388,6 +425,9 @@ impl<U> Connection<U> {
     /// # Errors
     /// [`ItemError::Over`].
     pub fn end_items(&mut self, now: Instant, call: CallId) -> Result<(), ItemError> {
+        if self.tape.is_some() {
+            return self.record_end_items(now, call);
+        }
         self.machine.tick(now);
         let ended = self.machine.end_items(call);
         self.machine.straighten();
@@ -398,6 +438,9 @@ impl<U> Connection<U> {
     /// [`Event::Readable`] will tell of the next; or the call is over.
     #[inline]
     pub fn take_item(&mut self, now: Instant, from: impl Into<Stream>) -> Option<Taken> {
+        if self.tape.is_some() {
+            return self.record_take_item(now, from.into());
+        }
         self.machine.tick(now);
         let taken = self.machine.take_item(from.into());
         self.machine.straighten();
@@ -407,6 +450,9 @@ impl<U> Connection<U> {
     /// Lets so many octets more come than were taken: an item costs its octets as sent, and 256. Without it a call
     /// that began with no credit gets no items. Credit never rises above 2^31−1.
     pub fn grant(&mut self, now: Instant, from: impl Into<Stream>, octets: u32) {
+        if self.tape.is_some() {
+            return self.record_grant(now, from.into(), octets);
+        }
         self.machine.tick(now);
         self.machine.grant(from.into(), octets);
         self.machine.straighten();
@@ -425,6 +471,9 @@ impl<U> Connection<U> {
 
     /// Accepts the check-in that [`Event::CheckIn`] asked about.
     pub fn accept_check_in(&mut self, now: Instant) {
+        if self.tape.is_some() {
+            return self.record_accept(now);
+        }
         self.machine.tick(now);
         if self.machine.phase == Phase::Verifying {
             self.machine.accept();
@@ -440,6 +489,9 @@ impl<U> Connection<U> {
         message: &str,
         retry_after: Option<Duration>,
     ) {
+        if self.tape.is_some() {
+            return self.record_refusal(now, status, message, retry_after);
+        }
         self.machine.tick(now);
         if self.machine.phase == Phase::Verifying {
             let ms = retry_after.map_or(0, |after| u32::try_from(after.as_millis()).unwrap_or(u32::MAX));
@@ -452,6 +504,9 @@ impl<U> Connection<U> {
     /// connection is checked in and not about to end. For deciding between two processes of one identifier
     /// (protocol §4); that the peer is dead is still decided by its silence alone.
     pub fn probe(&mut self, now: Instant) -> bool {
+        if self.tape.is_some() {
+            return self.record_probe(now);
+        }
         self.machine.tick(now);
         self.machine.begin_probe()
     }
@@ -466,6 +521,9 @@ impl<U> Connection<U> {
     /// or after `grace`, the connection closes with `status` (protocol §5, "Drain"). Again, with less grace, hastens
     /// it. Before check-in it closes at once.
     pub fn drain(&mut self, now: Instant, status: Status, grace: Duration, message: &str) {
+        if self.tape.is_some() {
+            return self.record_drain(now, status, grace, message);
+        }
         self.machine.tick(now);
         self.machine.drain(status, grace, message);
         self.machine.settle();
@@ -474,6 +532,9 @@ impl<U> Connection<U> {
     /// Closes. With `NORMAL`, `GOING_AWAY` or `IDLE` what waits goes out first, and calls that are open end as
     /// `INTERRUPTED` or `CONNECTION_LOST`; with any other status of class 4 the CLOSE goes out before all else.
     pub fn close(&mut self, now: Instant, status: Status, message: &str) {
+        if self.tape.is_some() {
+            return self.record_close(now, status, message);
+        }
         self.machine.tick(now);
         self.machine.close(status.as_close(), message);
     }
@@ -515,6 +576,9 @@ impl<U> Connection<U> {
     /// The next event, whatever it is.
     #[inline(never)]
     fn poll_any(&mut self, now: Instant) -> Option<Event<U>> {
+        if self.tape.is_some() {
+            return self.record_event(now);
+        }
         self.machine.tick(now);
         let event = self.poll_step();
         self.machine.straighten();
@@ -567,6 +631,9 @@ impl<U> Connection<U> {
 
     #[inline(never)]
     fn transmit_any(&mut self, now: Instant, out: &mut Outbox) -> bool {
+        if self.tape.is_some() {
+            return self.record_transmit(now, out);
+        }
         self.machine.tick(now);
         let any = self.machine.transmit(out);
         self.machine.settle();
@@ -605,6 +672,13 @@ impl<U> Connection<U> {
     #[must_use]
     pub fn side(&self) -> Side {
         if self.machine.is_client() { Side::Client } else { Side::Server }
+    }
+
+    /// What was recorded so far, if the configuration asks for that
+    /// ([`ConfigBuilder::record`]). It is a copy: take it under a lock, write it to a file without.
+    #[must_use]
+    pub fn recording(&self) -> Option<Recording> {
+        Some(self.tape.as_ref()?.recording(&self.machine.config))
     }
 
     /// Counters since the connection began.

@@ -76,6 +76,11 @@ impl Outbox {
         self.len < self.mark
     }
 
+    /// How many octets are missing until it has no room.
+    pub(crate) const fn room(&self) -> usize {
+        self.mark.saturating_sub(self.len)
+    }
+
     /// The pieces in order, for a gathered write.
     pub fn chunks(&self) -> impl Iterator<Item = &[u8]> {
         let mut at = self.head;
