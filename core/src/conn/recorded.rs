@@ -241,10 +241,9 @@ impl<U> Connection<U> {
                 let found = match taken {
                     None => Found::Nothing,
                     Some(Taken::End) => Found::End,
-                    Some(Taken::Item(item)) => Found::Item {
-                        len: item.len() as u64,
-                        digest: pen.recorder.digest([&item[..]].into_iter()),
-                    },
+                    Some(Taken::Item(item)) => {
+                        Found::Item { len: item.len() as u64, digest: pen.recorder.digest(item) }
+                    }
                 };
                 pen.note(&Entry::TakeItem { stream, found });
             },
@@ -298,7 +297,7 @@ impl<U> Connection<U> {
             |conn| conn.poll_event(now),
             |pen, event| {
                 let words;
-                let digest = |octets: &[u8]| pen.recorder.digest([octets].into_iter());
+                let digest = |octets: &[u8]| pen.recorder.digest(octets);
                 let told = match event {
                     None => Told::Nothing,
                     Some(Event::Request(incoming)) => Told::Request {
@@ -336,8 +335,7 @@ impl<U> Connection<U> {
                 (any, out)
             },
             |pen, (_, out)| {
-                let goes = pen.recorder.goes(behind(out, before));
-                let digest = pen.recorder.digest(behind(out, before));
+                let (goes, digest) = pen.recorder.goes(behind(out, before));
                 let octets = out.remaining().saturating_sub(before);
                 pen.note_large(octets, &Entry::Transmit { room, pieces: Pieces(&goes), digest });
                 pen.recorder.used_out(goes);

@@ -50,7 +50,7 @@ pub(crate) struct Answered<'a> {
     pub(crate) metadata: Cow<'a, [Metadata<'a>]>,
 }
 
-/// What `poll_event` returned. Payloads are told by length and [digest](super::recorder::digest).
+/// What `poll_event` returned. Payloads are told by length and [digest](super::scan::Digest).
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Told<'a> {
     Nothing,

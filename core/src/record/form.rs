@@ -299,6 +299,9 @@ impl fmt::Display for Recording {
             writeln!(f, "  limits: {}", config.limits())?;
         }
         writeln!(f, "  seed: {:#018x}", self.start.seed)?;
-        writeln!(f, "  kept of a payload: {} octets", self.settings.payload)
+        match self.settings.payload {
+            usize::MAX => writeln!(f, "  kept of a payload: all"),
+            octets => writeln!(f, "  kept of a payload: {octets} octets"),
+        }
     }
 }

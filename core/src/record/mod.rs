@@ -40,6 +40,8 @@ mod recorder;
 mod replay;
 mod scan;
 mod setup;
+#[cfg(test)]
+mod tests;
 mod words;
 
 pub(crate) use self::{

@@ -12,7 +12,7 @@ use super::{
     form::{Recording, Start},
     ink::put_octets,
     pieces::MOST,
-    scan::{Cutter, Scan},
+    scan::{Cutter, Digest, Scan},
     setup,
 };
 use crate::{
@@ -59,16 +59,6 @@ pub(crate) struct Recorder {
     spare: Vec<u8>,
 }
 
-/// The digest of octets; never 0, which stands for none.
-pub(crate) fn digest<'a>(parts: impl Iterator<Item = &'a [u8]>) -> u32 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for octet in parts.flatten() {
-        hash = (hash ^ u64::from(*octet)).wrapping_mul(0x0000_0100_0000_01b3);
-    }
-    let [a, b, c, d, e, f, g, h] = hash.to_le_bytes();
-    u32::from_le_bytes([a ^ e, b ^ f, c ^ g, d ^ h]).max(1)
-}
-
 impl Recorder {
     pub(crate) fn new(start: Start, settings: Record) -> Self {
         Self {
@@ -98,14 +88,16 @@ impl Recorder {
         core::mem::take(&mut cutter.pieces)
     }
 
-    /// Takes octets that go out for the entry that is next: its pieces.
-    pub(crate) fn goes<'a>(&mut self, octets: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
+    /// Takes octets that go out for the entry that is next: its pieces, and the digest of them all.
+    pub(crate) fn goes<'a>(&mut self, octets: impl Iterator<Item = &'a [u8]>) -> (Vec<u8>, u32) {
+        let whole = self.is_whole();
         let [_, cutter] = &mut self.cutters;
         let [_, scan] = &mut self.scans;
         cutter.clear();
+        cutter.digest = whole.then(Digest::new);
         octets.for_each(|octets| scan.pass(octets, cutter));
         cutter.finish();
-        core::mem::take(&mut cutter.pieces)
+        (core::mem::take(&mut cutter.pieces), cutter.digest.map_or(0, Digest::value))
     }
 
     /// Gives the memory of pieces back, of those that came or of those that went.
@@ -126,12 +118,19 @@ impl Recorder {
         Given { len: octets.len(), kept: octets.get(..keep).unwrap_or_default() }
     }
 
-    /// The digest of a payload, as long as all that is recorded is whole: a replay has the same octets then.
-    pub(crate) fn digest<'a>(&self, parts: impl Iterator<Item = &'a [u8]>) -> u32 {
-        if self.cut_given || self.cutters.first().is_some_and(|cutter| cutter.total_cut > 0) {
+    /// Whether all that is recorded is whole, so that a replay has the same octets.
+    fn is_whole(&self) -> bool {
+        !self.cut_given && self.cutters.first().is_some_and(|cutter| cutter.total_cut == 0)
+    }
+
+    /// The digest of a payload, as long as all that is recorded is whole; else 0.
+    pub(crate) fn digest(&self, octets: &[u8]) -> u32 {
+        if !self.is_whole() {
             return 0;
         }
-        digest(parts)
+        let mut digest = Digest::new();
+        digest.add(octets);
+        digest.value()
     }
 
     /// Writes an entry down. `large` is how many octets it stands for, if those are many.
