@@ -273,7 +273,7 @@ impl<U> Connection<U> {
         self.begin(now, head, body, true, user)
     }
 
-    #[inline]
+    #[inline(always)]
     fn begin(
         &mut self,
         now: Instant,
@@ -282,22 +282,45 @@ impl<U> Connection<U> {
         one_way: bool,
         user: U,
     ) -> Result<CallId, Rejected<U>> {
-        if !self.machine.straight.output && self.tape.is_some() {
+        self.machine.pass(now);
+        if !one_way && let Some(id) = self.machine.quick_call(head, &body) {
+            self.keep_user(id, user);
+            return Ok(id);
+        }
+        self.begin_any(now, head, body, one_way, user)
+    }
+
+    /// A call that does not go the straight way.
+    #[inline(never)]
+    fn begin_any(
+        &mut self,
+        now: Instant,
+        head: &CallHead<'_>,
+        body: Body<'_>,
+        one_way: bool,
+        user: U,
+    ) -> Result<CallId, Rejected<U>> {
+        if self.tape.is_some() {
             return self.record_call(now, head, body, one_way, user);
         }
-        self.machine.pass(now);
-        match self.machine.call(head, body, one_way) {
+        self.machine.tick(now);
+        match self.machine.enqueue(head, body, one_way) {
             Ok(id) => {
-                let slot = id.slot as usize;
-                if self.users.len() <= slot {
-                    self.users.resize_with(slot + 1, || None);
-                }
-                if let Some(place) = self.users.get_mut(slot) {
-                    *place = Some(user);
-                }
+                self.keep_user(id, user);
                 Ok(id)
             }
             Err(reason) => Err(Rejected { user, reason }),
+        }
+    }
+
+    #[inline]
+    fn keep_user(&mut self, id: CallId, user: U) {
+        let slot = id.slot as usize;
+        if self.users.len() <= slot {
+            self.users.resize_with(slot + 1, || None);
+        }
+        if let Some(place) = self.users.get_mut(slot) {
+            *place = Some(user);
         }
     }
 

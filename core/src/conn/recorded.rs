@@ -93,7 +93,6 @@ const fn phase(phase: Phase) -> &'static str {
 
 impl<U> Connection<U> {
     /// Runs a verb as if nothing were recorded, and writes it down.
-    #[cold]
     fn run<T>(&mut self, verb: impl FnOnce(&mut Self) -> T, note: impl FnOnce(&mut Pen<'_>, &T)) -> T {
         let Some(mut tape) = self.tape.take() else { return verb(self) };
         self.machine.straight = tape.straight;
@@ -119,6 +118,8 @@ impl<U> Connection<U> {
         phase(self.machine.phase)
     }
 
+    #[cold]
+    #[inline(never)]
     pub(super) fn record_input(&mut self, now: Instant, filled: BytesMut) {
         let octets = filled.len();
         let comes = self.tape.as_mut().map(|tape| tape.recorder.comes(&filled)).unwrap_or_default();
@@ -131,10 +132,14 @@ impl<U> Connection<U> {
         }
     }
 
+    #[cold]
+    #[inline(never)]
     pub(super) fn record_sent(&mut self, now: Instant, octets: usize) {
         self.run(|conn| conn.handle_sent(now, octets), |pen, ()| pen.note(&Entry::Sent(octets as u64)));
     }
 
+    #[cold]
+    #[inline(never)]
     pub(super) fn record_disconnect(&mut self, now: Instant, cause: Disconnect) {
         let error = match cause {
             Disconnect::Eof => None,
@@ -143,10 +148,14 @@ impl<U> Connection<U> {
         self.run(|conn| conn.handle_disconnect(now, cause), |pen, ()| pen.note(&Entry::Disconnect(error)));
     }
 
+    #[cold]
+    #[inline(never)]
     pub(super) fn record_timeout(&mut self, now: Instant) {
         self.run(|conn| conn.handle_timeout(now), |pen, ()| pen.note(&Entry::Timeout));
     }
 
+    #[cold]
+    #[inline(never)]
     pub(super) fn record_call(
         &mut self,
         now: Instant,
@@ -174,6 +183,8 @@ impl<U> Connection<U> {
         )
     }
 
+    #[cold]
+    #[inline(never)]
     pub(super) fn record_cancel(&mut self, now: Instant, call: CallId) -> Option<U> {
         self.run(
             |conn| conn.cancel(now, call),
@@ -181,6 +192,8 @@ impl<U> Connection<U> {
         )
     }
 
+    #[cold]
+    #[inline(never)]
     pub(super) fn record_reply(
         &mut self,
         now: Instant,
@@ -210,6 +223,8 @@ impl<U> Connection<U> {
         )
     }
 
+    #[cold]
+    #[inline(never)]
     pub(super) fn record_send_item(
         &mut self,
         now: Instant,
@@ -227,6 +242,8 @@ impl<U> Connection<U> {
         )
     }
 
+    #[cold]
+    #[inline(never)]
     pub(super) fn record_end_items(&mut self, now: Instant, call: CallId) -> Result<(), ItemError> {
         self.run(
             |conn| conn.end_items(now, call),
@@ -234,6 +251,8 @@ impl<U> Connection<U> {
         )
     }
 
+    #[cold]
+    #[inline(never)]
     pub(super) fn record_take_item(&mut self, now: Instant, stream: Stream) -> Option<Taken> {
         self.run(
             |conn| conn.take_item(now, stream),
@@ -250,6 +269,8 @@ impl<U> Connection<U> {
         )
     }
 
+    #[cold]
+    #[inline(never)]
     pub(super) fn record_grant(&mut self, now: Instant, stream: Stream, octets: u32) {
         self.run(
             |conn| conn.grant(now, stream, octets),
@@ -257,10 +278,14 @@ impl<U> Connection<U> {
         );
     }
 
+    #[cold]
+    #[inline(never)]
     pub(super) fn record_accept(&mut self, now: Instant) {
         self.run(|conn| conn.accept_check_in(now), |pen, ()| pen.note(&Entry::Accept));
     }
 
+    #[cold]
+    #[inline(never)]
     pub(super) fn record_refusal(
         &mut self,
         now: Instant,
@@ -274,10 +299,14 @@ impl<U> Connection<U> {
         );
     }
 
+    #[cold]
+    #[inline(never)]
     pub(super) fn record_probe(&mut self, now: Instant) -> bool {
         self.run(|conn| conn.probe(now), |pen, sent| pen.note(&Entry::Probe(*sent)))
     }
 
+    #[cold]
+    #[inline(never)]
     pub(super) fn record_drain(&mut self, now: Instant, status: Status, grace: Duration, message: &str) {
         self.run(
             |conn| conn.drain(now, status, grace, message),
@@ -285,6 +314,8 @@ impl<U> Connection<U> {
         );
     }
 
+    #[cold]
+    #[inline(never)]
     pub(super) fn record_close(&mut self, now: Instant, status: Status, message: &str) {
         self.run(
             |conn| conn.close(now, status, message),
@@ -292,6 +323,8 @@ impl<U> Connection<U> {
         );
     }
 
+    #[cold]
+    #[inline(never)]
     pub(super) fn record_event(&mut self, now: Instant) -> Option<Event<U>> {
         self.run(
             |conn| conn.poll_event(now),
@@ -326,6 +359,8 @@ impl<U> Connection<U> {
         )
     }
 
+    #[cold]
+    #[inline(never)]
     pub(super) fn record_transmit(&mut self, now: Instant, out: &mut Outbox) -> bool {
         let (before, room) = (out.remaining(), out.room() as u64);
         // The outbox is lent to the verb and then looked at.
