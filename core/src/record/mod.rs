@@ -10,7 +10,8 @@
 //! |---|---|
 //! | `recorder.rs` | the beginning for good, the rest in a ring of parts |
 //! | `scan.rs`, `mask.rs` | what of the octets is kept: headers and envelopes, never a credential |
-//! | `entry.rs`, `ink.rs`, `pieces.rs` | what is written down of each verb, and how |
+//! | `entry.rs`, `pieces.rs` | what is written down of each verb, and of octets |
+//! | `put.rs`, `read.rs`, `ink.rs` | how it is written down, and read back |
 //! | `form.rs`, `setup.rs` | the file, with a check sum a section; the configuration in it |
 //! | `replay.rs`, `words.rs` | doing it again; saying it in words |
 //!
@@ -36,6 +37,8 @@ mod form;
 mod ink;
 mod mask;
 mod pieces;
+mod put;
+mod read;
 mod recorder;
 mod replay;
 mod scan;

@@ -4,8 +4,9 @@ use alloc::{sync::Arc, vec::Vec};
 
 use super::{
     Record,
-    entry::{duration, put_duration},
     ink::{Damage, Reader, put, put_octets},
+    put::put_duration,
+    read::duration,
 };
 use crate::{
     conn::{Config, ConfigError, Limits, MethodSpec},
