@@ -139,17 +139,19 @@ impl Scan {
     }
 
     pub(crate) fn pass(&mut self, mut octets: &[u8], to: &mut Cutter) {
-        while let Some((&first, rest)) = octets.split_first() {
-            if let Some(place) = self.head.get_mut(self.have) {
-                *place = first;
-                self.have += 1;
-                to.keep(&[first]);
+        while !octets.is_empty() {
+            let free = self.head.get_mut(self.have..).unwrap_or_default();
+            if free.is_empty() {
+                octets = self.body(octets, to);
+            } else {
+                let (taken, rest) = octets.split_at_checked(free.len()).unwrap_or((octets, &[]));
+                free.iter_mut().zip(taken).for_each(|(place, octet)| *place = *octet);
+                self.have += taken.len();
+                to.keep(taken);
                 octets = rest;
                 if self.have == HEADER_LEN {
                     self.begin();
                 }
-            } else {
-                octets = self.body(octets, to);
             }
             if self.have == HEADER_LEN && self.left == 0 {
                 self.have = 0;
