@@ -10,6 +10,7 @@
 //! | [`conn`] | one connection: check-in, calls, heartbeats, drain, close. Start at [`conn::Connection`] |
 //! | [`pool`] | above one connection: when to dial again |
 //! | [`drive`] | beside many connections: who has something to do, and who is due next, for loops |
+//! | [`record`] | a flight recorder: what a connection was told and did, and doing it again |
 //!
 //! The contract on the wire is the project's `docs/protocol.md`; section numbers in these pages refer to it. Most
 //! users want an adapter crate instead, such as `tieline-tokio`.
@@ -23,6 +24,7 @@ extern crate std;
 pub mod conn;
 pub mod drive;
 pub mod pool;
+pub mod record;
 mod time;
 pub mod wire;
 

@@ -25,6 +25,7 @@ use crate::{
     call::Call,
     driver,
     error::{CallError, ConnectError},
+    flight::{Archive, FlightRecorder},
     items::{Bidi, ClientStream, Items},
     link::{Far, Link, watch},
     open::Open,
@@ -81,6 +82,7 @@ struct Shared<R: Runtime> {
     clock: Arc<dyn Clock>,
     config: Arc<Config>,
     services: Arc<Services>,
+    archive: Option<Arc<Archive>>,
     address: String,
     #[cfg(feature = "tls")]
     tls: Option<crate::tls::Towards>,
@@ -132,6 +134,7 @@ impl<R: Runtime> Client<R> {
             #[cfg(feature = "tls")]
             tls: None,
             backoff: Duration::from_millis(100),
+            recorder: None,
         }
     }
 
@@ -349,14 +352,14 @@ impl<R: Runtime> Shared<R> {
 
     /// Drives a connection that was dialled.
     fn start(&self, io: R::Io, conn: Connection<u32>) -> Result<Arc<Link>, ConnectError> {
-        let services = Arc::clone(&self.services);
+        let (services, archive) = (Arc::clone(&self.services), self.archive.clone());
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
             let (io, known) = Tls::client(io, tls).map_err(|error| self.no_tls(error))?;
             let far = Far { address: &self.address, tls: Some(known) };
-            return Ok(driver::start(&self.runtime, io, conn, far, services, Role::Client));
+            return Ok(driver::start(&self.runtime, io, conn, far, services, archive, Role::Client));
         }
-        Ok(driver::start(&self.runtime, io, conn, Far::new(&self.address), services, Role::Client))
+        Ok(driver::start(&self.runtime, io, conn, Far::new(&self.address), services, archive, Role::Client))
     }
 
     #[cfg(feature = "tls")]
@@ -509,6 +512,7 @@ pub struct ClientBuilder<R: Runtime> {
     #[cfg(feature = "tls")]
     tls: Option<crate::tls::ClientTls>,
     backoff: Duration,
+    recorder: Option<FlightRecorder>,
 }
 
 impl<R: Runtime> ClientBuilder<R> {
@@ -558,6 +562,14 @@ impl<R: Runtime> ClientBuilder<R> {
         self
     }
 
+    /// Records each connection, and writes what was recorded to a file when one comes to grief. Off by default.
+    #[must_use]
+    pub fn flight_recorder(mut self, recorder: FlightRecorder) -> Self {
+        self.config = self.config.record(recorder.record());
+        self.recorder = Some(recorder);
+        self
+    }
+
     /// Everything else that a connection can be told; see [`ConfigBuilder`].
     #[must_use]
     pub fn configure(mut self, change: impl FnOnce(ConfigBuilder) -> ConfigBuilder) -> Self {
@@ -579,6 +591,7 @@ impl<R: Runtime> ClientBuilder<R> {
             clock,
             config,
             services: Arc::new(self.services),
+            archive: self.recorder.map(Archive::new),
             address: address.to_owned(),
             #[cfg(feature = "tls")]
             tls,

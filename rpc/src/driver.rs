@@ -21,6 +21,7 @@ use tieline_core::{
 };
 
 use crate::{
+    flight::{Archive, Grief},
     handler::{Outcome, Progress},
     link::{Far, Link, State},
     registry::Role,
@@ -98,7 +99,8 @@ pub(crate) struct Driver<I, T> {
 enum Milestone {
     CheckIn(CheckingIn),
     Ready(Arc<PeerInfo>),
-    Closed,
+    /// With what is to be written of it, if it ended badly.
+    Closed(Option<Box<Grief>>),
 }
 
 enum Turn {
@@ -274,7 +276,12 @@ impl<I: Io, T: Time> Driver<I, T> {
                     self.io.set_dead_after(dead_after(peer.heartbeat_interval));
                     self.role.ready(&peer);
                 }
-                Milestone::Closed => self.role.closed(),
+                Milestone::Closed(grief) => {
+                    if let Some(grief) = grief {
+                        self.link.write(*grief);
+                    }
+                    self.role.closed();
+                }
             }
         }
     }
@@ -370,10 +377,10 @@ impl<I: Io, T: Time> Driver<I, T> {
                     self.milestones.push(Milestone::Ready(peer));
                 }
                 Event::Closed(closed) => {
+                    self.milestones.push(Milestone::Closed(self.link.grief(state, &closed)));
                     state.closed = Some(Arc::new(closed));
                     self.wakers.append(&mut state.watchers);
                     state.room.call(&mut self.wakers);
-                    self.milestones.push(Milestone::Closed);
                 }
                 Event::Draining { .. } => {
                     state.draining = true;
@@ -565,9 +572,10 @@ pub(crate) fn start<R: crate::runtime::Runtime, I: Io>(
     conn: Connection<u32>,
     far: Far<'_>,
     services: Arc<Services>,
+    archive: Option<Arc<Archive>>,
     mut role: Role,
 ) -> Arc<Link> {
-    let link = Link::new(conn, runtime.clock(), far);
+    let link = Link::new(conn, runtime.clock(), far, archive);
     role.opened(&link);
     let spawn: Spawn = {
         let runtime = runtime.clone();

@@ -190,7 +190,10 @@ where
         match (polled, place.take_if(|cell| cell.future.is_some())) {
             (Ok(Poll::Ready(result)), _) => Progress::Done(Outcome::Answer(result)),
             (Ok(Poll::Pending), Some(cell)) => Progress::Pending(cell),
-            (_, cell) => {
+            (polled, cell) => {
+                if let Err(panic) = polled {
+                    link.panicked(&*panic);
+                }
                 let _ = catch_unwind(AssertUnwindSafe(|| drop(cell)));
                 Progress::Done(Outcome::Panicked)
             }

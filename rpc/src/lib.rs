@@ -11,6 +11,7 @@
 //! | serve calls | [`Server`], [`Services`], [`Context`], [`ServedItems`], [`ServedSink`] |
 //! | encrypt, and know peers by certificates (feature `tls`) | `ClientTls`, `ServerTls`, `TlsError` |
 //! | understand an error | [`CallError`], and [`Ran`]: did the call run? |
+//! | see why a connection ended | [`FlightRecorder`], and the command `tieline-replay` |
 //! | write an adapter for another runtime | [`Runtime`], [`Io`], [`Time`], [`Listener`], [`Address`] |
 //!
 //! Both ends of a connection are equals: a server calls its client with the same [`Peer`] that a client calls a server
@@ -22,6 +23,7 @@ mod call;
 mod client;
 mod driver;
 mod error;
+mod flight;
 mod handler;
 mod identity;
 mod inflow;
@@ -51,6 +53,7 @@ pub use address::Address;
 pub use call::Call;
 pub use client::{Client, ClientBuilder, ClientState};
 pub use error::{CallError, ConnectError, Error, ListenError};
+pub use flight::FlightRecorder;
 pub use handler::Context;
 pub use items::{Bidi, ClientStream, ItemSink, Items};
 pub use meter::{Meter, Totals};
@@ -63,7 +66,8 @@ pub use services::Services;
 pub use tieline_core::{
     Instant,
     conn::{Answer, By, CheckingIn, Closed, ConfigBuilder, ConfigError, Limits, Outbox, PeerInfo, Stats},
-    wire::{Class, Metadata, Ran, Retry, Status},
+    record::{Recording, RecordingError},
+    wire::{Class, Escaped, Metadata, Ran, Retry, Status},
 };
 #[cfg(feature = "tls")]
 pub use tls::{

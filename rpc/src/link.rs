@@ -15,7 +15,7 @@ use tieline_core::{
     conn::{Closed, Connection, Stream},
 };
 
-use crate::{identity::Probe, room::Room, runtime::Clock, seats::Seats, waiters::Waiters};
+use crate::{flight::Archive, identity::Probe, room::Room, runtime::Clock, seats::Seats, waiters::Waiters};
 
 pub(crate) struct State {
     pub(crate) conn: Connection<u32>,
@@ -66,6 +66,8 @@ pub(crate) struct Link {
     pub(crate) clock: Arc<dyn Clock>,
     /// The peer, for people to read: an identifier once it is known, and an address.
     pub(crate) address: Arc<str>,
+    /// Where what it has recorded goes when it comes to grief.
+    pub(crate) archive: Option<Arc<Archive>>,
     /// What is known of its TLS, if it has one.
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<Arc<crate::tls::Known>>,
@@ -89,7 +91,12 @@ impl<'a> Far<'a> {
 }
 
 impl Link {
-    pub(crate) fn new(conn: Connection<u32>, clock: Arc<dyn Clock>, far: Far<'_>) -> Arc<Self> {
+    pub(crate) fn new(
+        conn: Connection<u32>,
+        clock: Arc<dyn Clock>,
+        far: Far<'_>,
+        archive: Option<Arc<Archive>>,
+    ) -> Arc<Self> {
         let state = State {
             conn,
             waiters: Waiters::default(),
@@ -109,6 +116,7 @@ impl Link {
             state: Mutex::new(state),
             clock,
             address: far.address.into(),
+            archive,
             #[cfg(feature = "tls")]
             tls: far.tls,
         })

@@ -16,6 +16,7 @@ use crate::tls::Tls;
 use crate::{
     driver,
     error::ListenError,
+    flight::{Archive, FlightRecorder},
     link::Far,
     meter::Meter,
     peer::Peer,
@@ -49,6 +50,7 @@ impl<R: Runtime> Server<R> {
             verifier: None,
             #[cfg(feature = "tls")]
             tls: None,
+            recorder: None,
         }
     }
 
@@ -116,6 +118,7 @@ pub struct ServerBuilder<R: Runtime> {
     verifier: Option<Verifier>,
     #[cfg(feature = "tls")]
     tls: Option<crate::tls::ServerTls>,
+    recorder: Option<FlightRecorder>,
 }
 
 impl<R: Runtime> ServerBuilder<R> {
@@ -161,6 +164,14 @@ impl<R: Runtime> ServerBuilder<R> {
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.config = self.config.limits(limits);
+        self
+    }
+
+    /// Records each connection, and writes what was recorded to a file when one comes to grief. Off by default.
+    #[must_use]
+    pub fn flight_recorder(mut self, recorder: FlightRecorder) -> Self {
+        self.config = self.config.record(recorder.record());
+        self.recorder = Some(recorder);
         self
     }
 
@@ -210,6 +221,7 @@ impl<R: Runtime> ServerBuilder<R> {
             clock,
             config,
             services: Arc::new(self.services),
+            archive: self.recorder.map(Archive::new),
             registry,
             stop,
             #[cfg(feature = "tls")]
@@ -284,6 +296,7 @@ struct Acceptor<R: Runtime> {
     clock: Arc<dyn Clock>,
     config: Arc<Config>,
     services: Arc<Services>,
+    archive: Option<Arc<Archive>>,
     registry: Arc<Registry>,
     stop: Arc<StopAccepting>,
     #[cfg(feature = "tls")]
@@ -323,17 +336,17 @@ impl<R: Runtime> Acceptor<R> {
         let conn =
             Connection::new(Arc::clone(&self.config), Side::Server, self.runtime.seed(), self.clock.now());
         let role = Role::server(&self.registry);
-        let services = Arc::clone(&self.services);
+        let (services, archive) = (Arc::clone(&self.services), self.archive.clone());
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
             // Without a session there is nothing that could be said to the client.
             if let Ok((io, known)) = Tls::server(io, tls) {
                 let far = Far { address, tls: Some(known) };
-                driver::start(&self.runtime, io, conn, far, services, role);
+                driver::start(&self.runtime, io, conn, far, services, archive, role);
             }
             return;
         }
-        driver::start(&self.runtime, io, conn, Far::new(address), services, role);
+        driver::start(&self.runtime, io, conn, Far::new(address), services, archive, role);
     }
 }
 

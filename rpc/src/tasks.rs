@@ -119,8 +119,9 @@ impl Future for Task {
                 this.finish(Some(Outcome::Answer(result)));
                 Poll::Ready(())
             }
-            Err(_) => {
+            Err(panic) => {
                 this.finish(Some(Outcome::Panicked));
+                this.link.panicked(&*panic);
                 Poll::Ready(())
             }
         }

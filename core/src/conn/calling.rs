@@ -12,7 +12,6 @@ use super::{
     lanes::{Sort, Waiting, lane},
     machine::Machine,
     outbox::SHARE_FROM,
-    quick::Straight,
     streaming::Streaming,
 };
 use crate::{
@@ -40,24 +39,13 @@ pub(super) fn metadata_in_bounds<'a>(mut metadata: impl Iterator<Item = Metadata
 }
 
 impl Machine {
-    /// Takes a call or a one-way into the queue.
-    #[inline]
-    pub(crate) fn call(
+    /// Takes a call or a one-way that has to wait, or has something special to say, or cannot be taken.
+    pub(crate) fn enqueue(
         &mut self,
         head: &CallHead<'_>,
         body: Body<'_>,
         one_way: bool,
     ) -> Result<CallId, Rejection> {
-        if !one_way && let Some(id) = self.quick_call(head, &body) {
-            return Ok(id);
-        }
-        self.straight = Straight::default();
-        self.enqueue(head, body, one_way)
-    }
-
-    /// Takes a call or a one-way that has to wait, or has something special to say, or cannot be taken.
-    #[inline(never)]
-    fn enqueue(&mut self, head: &CallHead<'_>, body: Body<'_>, one_way: bool) -> Result<CallId, Rejection> {
         if self.phase.is_ending() || self.eof.is_some() {
             return Err(Rejection::Closed);
         }

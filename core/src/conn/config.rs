@@ -8,6 +8,7 @@ use thiserror::Error;
 use super::{memory::Shared, output::HAS_SNAPPY};
 
 use crate::{
+    record::Record,
     time::nanos,
     wire::{Kind, is_identifier},
 };
@@ -224,6 +225,7 @@ pub struct Config {
     pub(crate) snappy: bool,
     pub(crate) compress: bool,
     pub(crate) compress_from: usize,
+    pub(crate) record: Option<Record>,
     pub(crate) limits: Limits,
     /// Octets of arguments on all connections that share this configuration.
     pub(crate) shared: Shared,
@@ -250,6 +252,7 @@ impl Config {
                 snappy: HAS_SNAPPY,
                 compress: false,
                 compress_from: 1024,
+                record: None,
                 limits: Limits::default(),
                 shared: Shared::default(),
                 methods: Vec::new(),
@@ -386,6 +389,15 @@ impl ConfigBuilder {
         self
     }
 
+    /// Lets each connection record what it is told and does, for
+    /// [`Connection::recording`](super::Connection::recording). Off by default; it costs each verb the writing of a few
+    /// octets, and each connection the memory that it says.
+    #[must_use]
+    pub const fn record(mut self, record: Record) -> Self {
+        self.config.record = Some(record);
+        self
+    }
+
     /// The limits, instead of the defaults.
     #[must_use]
     pub const fn limits(mut self, limits: Limits) -> Self {
@@ -447,6 +459,9 @@ impl ConfigBuilder {
         range("heartbeat_bounds (ms)", ms(most), 10, hour, "10 ms to 1 h, the lower one first")?;
         range("check_in_timeout (ms)", ms(config.check_in_timeout), 1, 60_000, "1 ms to 1 min")?;
         range("ack_timeout (ms)", ms(config.ack_timeout), 1, 60_000, "1 ms to 1 min")?;
+        if let Some(record) = config.record {
+            range("record.octets", record.octets as u64, 16 << 10, 1 << 30, "16 KiB to 1 GiB")?;
+        }
         if let Some(idle) = config.idle_timeout {
             range("idle_timeout (ms)", ms(idle), 10, u64::MAX, "at least 10 ms")?;
         }

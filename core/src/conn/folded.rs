@@ -175,6 +175,19 @@ impl Folded {
         self.peer.as_ref()
     }
 
+    pub(super) const fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+
+    pub(super) const fn now(&self) -> u64 {
+        self.now
+    }
+
+    /// The highest ids of calls, of this side and of the peer.
+    pub(super) const fn highest(&self) -> (u64, u64) {
+        (self.highest_out, self.highest_in)
+    }
+
     pub(super) const fn side(&self) -> Side {
         self.side
     }

@@ -315,7 +315,7 @@ impl Machine {
     }
 
     /// Whether a stream's items of this size are to be compressed.
-    fn may_pack(&mut self, stream: Stream, octets: usize) -> bool {
+    pub(super) fn may_pack(&mut self, stream: Stream, octets: usize) -> bool {
         if !self.snappy || octets < self.config.compress_from {
             return false;
         }

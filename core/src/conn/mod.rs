@@ -31,6 +31,7 @@ mod output;
 mod pace;
 mod probe;
 mod quick;
+mod recorded;
 mod rest;
 mod sending;
 mod served;
@@ -60,8 +61,10 @@ use self::{
     folded::Folded,
     machine::{Machine, Phase, Step},
     quick::Quick,
+    recorded::Tape,
 };
 use crate::{
+    record::{How, Recording},
     time::{Instant, NEVER, instant},
     wire::{Class, Kind, Ran, Status},
 };
@@ -169,6 +172,9 @@ pub struct Connection<U> {
     folded: Folded,
     /// By the slot of the call.
     users: Vec<Option<U>>,
+    /// What is recorded. While it is here the straight way is shut, so only the other ways ask for it; see
+    /// [`recorded`].
+    tape: Option<Box<Tape>>,
 }
 
 impl<U> Connection<U> {
@@ -176,14 +182,14 @@ impl<U> Connection<U> {
     /// connections of one process should not share one.
     #[must_use]
     pub fn new(config: Arc<Config>, side: Side, seed: u64, now: Instant) -> Self {
+        let tape = config.record.map(|record| Tape::new(record, side, seed, now));
         let mut folded = Folded::new(config, side, seed, now.as_nanos());
-        Self { machine: Some(folded.unfold()), folded, users: Vec::new() }
+        Self { machine: Some(folded.unfold()), folded, users: Vec::new(), tape }
     }
 
     #[inline(always)]
     fn awake(&mut self) -> &mut Machine {
-        let folded = &mut self.folded;
-        self.machine.get_or_insert_with(|| folded.unfold())
+        self.machine.get_or_insert_with(|| wake(&mut self.folded, &mut self.tape))
     }
 
     /// Gives the memory of an idle connection back.
@@ -216,7 +222,10 @@ impl<U> Connection<U> {
         if self.machine.is_none() && filled.is_empty() {
             return;
         }
-        let machine = self.awake();
+        let machine = self.machine.get_or_insert_with(|| wake(&mut self.folded, &mut self.tape));
+        if !machine.straight.input && self.tape.is_some() {
+            return self.record_input(now, filled);
+        }
         machine.pass(now);
         let octets = machine.take_in(filled);
         if !machine.quick_input(octets) {
@@ -230,6 +239,9 @@ impl<U> Connection<U> {
     #[inline(always)]
     pub fn handle_sent(&mut self, now: Instant, octets: usize) {
         let Some(machine) = &mut self.machine else { return };
+        if self.tape.is_some() {
+            return self.record_sent(now, octets);
+        }
         machine.pass(now);
         machine.handle_sent(octets);
         if machine.drowsy {
@@ -240,12 +252,18 @@ impl<U> Connection<U> {
     /// The transport ended. What arrived before is still decoded; then everything open ends and
     /// [`Event::Closed`] follows.
     pub fn handle_disconnect(&mut self, now: Instant, cause: Disconnect) {
+        if self.tape.is_some() {
+            return self.record_disconnect(now, cause);
+        }
         self.awake().tick(now);
         self.awake().handle_disconnect(cause);
     }
 
     /// The time that [`poll_timeout`](Self::poll_timeout) named has come. Too early or too late is harmless.
     pub fn handle_timeout(&mut self, now: Instant) {
+        if self.tape.is_some() {
+            return self.record_timeout(now);
+        }
         self.awake().tick(now);
         self.awake().handle_timeout();
         self.awake().settle();
@@ -289,7 +307,7 @@ impl<U> Connection<U> {
         self.begin(now, head, body, true, user)
     }
 
-    #[inline]
+    #[inline(always)]
     fn begin(
         &mut self,
         now: Instant,
@@ -300,18 +318,44 @@ impl<U> Connection<U> {
     ) -> Result<CallId, Rejected<U>> {
         let machine = self.awake();
         machine.pass(now);
-        match machine.call(head, body, one_way) {
+        if !one_way && let Some(id) = machine.quick_call(head, &body) {
+            self.keep_user(id, user);
+            return Ok(id);
+        }
+        self.begin_any(now, head, body, one_way, user)
+    }
+
+    /// A call that does not go the straight way.
+    #[inline(never)]
+    fn begin_any(
+        &mut self,
+        now: Instant,
+        head: &CallHead<'_>,
+        body: Body<'_>,
+        one_way: bool,
+        user: U,
+    ) -> Result<CallId, Rejected<U>> {
+        if self.tape.is_some() {
+            return self.record_call(now, head, body, one_way, user);
+        }
+        self.awake().tick(now);
+        match self.awake().enqueue(head, body, one_way) {
             Ok(id) => {
-                let slot = id.slot as usize;
-                if self.users.len() <= slot {
-                    self.users.resize_with(slot + 1, || None);
-                }
-                if let Some(place) = self.users.get_mut(slot) {
-                    *place = Some(user);
-                }
+                self.keep_user(id, user);
                 Ok(id)
             }
             Err(reason) => Err(Rejected { user, reason }),
+        }
+    }
+
+    #[inline]
+    fn keep_user(&mut self, id: CallId, user: U) {
+        let slot = id.slot as usize;
+        if self.users.len() <= slot {
+            self.users.resize_with(slot + 1, || None);
+        }
+        if let Some(place) = self.users.get_mut(slot) {
+            *place = Some(user);
         }
     }
 
@@ -324,6 +368,9 @@ impl<U> Connection<U> {
     /// What [`cancel`](Self::cancel) does, and whether the call may have run: `No` if it was withdrawn, `Maybe` if
     /// something of it had left (protocol §9, R-CAN-05).
     pub fn cancel_and_tell(&mut self, now: Instant, id: CallId) -> Option<(U, Ran)> {
+        if self.tape.is_some() {
+            return self.record_cancel(now, id);
+        }
         self.awake().tick(now);
         let ran = self.awake().cancel(id);
         let user = ran.and_then(|ran| Some((self.take_user(id.slot)?, ran)));
@@ -356,6 +403,9 @@ impl<U> Connection<U> {
         {
             return Ok(());
         }
+        if self.tape.is_some() {
+            return self.record_reply(now, How::Reply, to, reply);
+        }
         self.awake().tick(now);
         let status = match reply.status.class() {
             Class::Handler | Class::Application => reply.status,
@@ -372,6 +422,9 @@ impl<U> Connection<U> {
     /// # Errors
     /// As [`reply`](Self::reply).
     pub fn refuse(&mut self, now: Instant, to: Served, reply: &Reply<'_>) -> Result<(), ReplyError> {
+        if self.tape.is_some() {
+            return self.record_reply(now, How::Refuse, to, reply);
+        }
         self.awake().tick(now);
         let status = match reply.status.class() {
             Class::RefusedByNode | Class::RefusedRequest => reply.status,
@@ -387,6 +440,9 @@ impl<U> Connection<U> {
     /// # Errors
     /// As [`reply`](Self::reply).
     pub fn panicked(&mut self, now: Instant, to: Served) -> Result<(), ReplyError> {
+        if self.tape.is_some() {
+            return self.record_reply(now, How::Panicked, to, &Reply::ok(Body::Copy(&[])));
+        }
         self.awake().tick(now);
         let reply = Reply::error(Status::HANDLER_PANIC, "the handler panicked");
         let done = self.awake().reply(to, &reply, Status::HANDLER_PANIC);
@@ -416,6 +472,9 @@ impl<U> Connection<U> {
         to: impl Into<Stream>,
         item: Body<'_>,
     ) -> Result<(), ItemError> {
+        if self.tape.is_some() {
+            return self.record_send_item(now, to.into(), item);
+        }
         self.awake().tick(now);
         let sent = self.awake().send_item(to.into(), item);
         self.awake().straighten();
@@ -428,6 +487,9 @@ impl<U> Connection<U> {
     /// # Errors
     /// [`ItemError::Over`].
     pub fn end_items(&mut self, now: Instant, call: CallId) -> Result<(), ItemError> {
+        if self.tape.is_some() {
+            return self.record_end_items(now, call);
+        }
         self.awake().tick(now);
         let ended = self.awake().end_items(call);
         self.awake().straighten();
@@ -438,6 +500,9 @@ impl<U> Connection<U> {
     /// [`Event::Readable`] will tell of the next; or the call is over.
     #[inline]
     pub fn take_item(&mut self, now: Instant, from: impl Into<Stream>) -> Option<Taken> {
+        if self.tape.is_some() {
+            return self.record_take_item(now, from.into());
+        }
         self.awake().tick(now);
         let taken = self.awake().take_item(from.into());
         self.awake().straighten();
@@ -447,6 +512,9 @@ impl<U> Connection<U> {
     /// Lets so many octets more come than were taken: an item costs its octets as sent, and 256. Without it a call
     /// that began with no credit gets no items. Credit never rises above 2^31−1.
     pub fn grant(&mut self, now: Instant, from: impl Into<Stream>, octets: u32) {
+        if self.tape.is_some() {
+            return self.record_grant(now, from.into(), octets);
+        }
         self.awake().tick(now);
         self.awake().grant(from.into(), octets);
         self.awake().straighten();
@@ -465,6 +533,9 @@ impl<U> Connection<U> {
 
     /// Accepts the check-in that [`Event::CheckIn`] asked about.
     pub fn accept_check_in(&mut self, now: Instant) {
+        if self.tape.is_some() {
+            return self.record_accept(now);
+        }
         self.awake().tick(now);
         if self.awake().phase == Phase::Verifying {
             self.awake().accept();
@@ -480,6 +551,9 @@ impl<U> Connection<U> {
         message: &str,
         retry_after: Option<Duration>,
     ) {
+        if self.tape.is_some() {
+            return self.record_refusal(now, status, message, retry_after);
+        }
         self.awake().tick(now);
         if self.awake().phase == Phase::Verifying {
             let ms = retry_after.map_or(0, |after| u32::try_from(after.as_millis()).unwrap_or(u32::MAX));
@@ -492,6 +566,9 @@ impl<U> Connection<U> {
     /// connection is checked in and not about to end. For deciding between two processes of one identifier
     /// (protocol §4); that the peer is dead is still decided by its silence alone.
     pub fn probe(&mut self, now: Instant) -> bool {
+        if self.tape.is_some() {
+            return self.record_probe(now);
+        }
         self.awake().tick(now);
         self.awake().begin_probe()
     }
@@ -507,6 +584,9 @@ impl<U> Connection<U> {
     /// or after `grace`, the connection closes with `status` (protocol §5, "Drain"). Again, with less grace, hastens
     /// it. Before check-in it closes at once.
     pub fn drain(&mut self, now: Instant, status: Status, grace: Duration, message: &str) {
+        if self.tape.is_some() {
+            return self.record_drain(now, status, grace, message);
+        }
         self.awake().tick(now);
         self.awake().drain(status, grace, message);
         self.awake().settle();
@@ -515,6 +595,9 @@ impl<U> Connection<U> {
     /// Closes. With `NORMAL`, `GOING_AWAY` or `IDLE` what waits goes out first, and calls that are open end as
     /// `INTERRUPTED` or `CONNECTION_LOST`; with any other status of class 4 the CLOSE goes out before all else.
     pub fn close(&mut self, now: Instant, status: Status, message: &str) {
+        if self.tape.is_some() {
+            return self.record_close(now, status, message);
+        }
         self.awake().tick(now);
         self.awake().close(status.as_close(), message);
     }
@@ -557,6 +640,9 @@ impl<U> Connection<U> {
     /// The next event, whatever it is.
     #[inline(never)]
     fn poll_any(&mut self, now: Instant) -> Option<Event<U>> {
+        if self.tape.is_some() {
+            return self.record_event(now);
+        }
         self.awake().tick(now);
         let event = self.poll_step();
         self.awake().straighten();
@@ -613,6 +699,9 @@ impl<U> Connection<U> {
 
     #[inline(never)]
     fn transmit_any(&mut self, now: Instant, out: &mut Outbox) -> bool {
+        if self.tape.is_some() {
+            return self.record_transmit(now, out);
+        }
         self.awake().tick(now);
         let any = self.awake().transmit(out);
         self.awake().settle();
@@ -661,6 +750,13 @@ impl<U> Connection<U> {
         self.folded.side()
     }
 
+    /// What was recorded so far, if the configuration asks for that
+    /// ([`ConfigBuilder::record`]). It is a copy: take it under a lock, write it to a file without.
+    #[must_use]
+    pub fn recording(&self) -> Option<Recording> {
+        Some(self.tape.as_ref()?.recording(self.folded.config()))
+    }
+
     /// Counters since the connection began.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -678,6 +774,17 @@ impl<U> Connection<U> {
     fn take_user(&mut self, slot: u32) -> Option<U> {
         self.users.get_mut(slot as usize)?.take()
     }
+}
+
+/// Unfolds a connection; the straight way of one that records stays shut.
+#[cold]
+#[inline(never)]
+fn wake(folded: &mut Folded, tape: &mut Option<Box<Tape>>) -> Box<Machine> {
+    let mut machine = folded.unfold();
+    if let Some(tape) = tape {
+        tape.shut(&mut machine);
+    }
+    machine
 }
 
 impl<U> fmt::Debug for Connection<U> {

@@ -103,6 +103,11 @@ impl Outbox {
         self.len < self.bulk_mark
     }
 
+    /// How many octets are missing until it has no room, and until it has none for large messages either.
+    pub(crate) const fn room(&self) -> (usize, usize) {
+        (self.mark.saturating_sub(self.len), self.bulk_mark.saturating_sub(self.len))
+    }
+
     /// The pieces in order, for a gathered write.
     pub fn chunks(&self) -> impl Iterator<Item = &[u8]> {
         let mut at = self.head;

@@ -6,6 +6,7 @@ use tieline_core::{
         Body, CallHead, Cancel, ConfigBuilder, End, Event, Limits, MethodSpec, Outbox, Reply, Served, Side,
         Stream,
     },
+    record::{Record, Recording},
     wire::{Kind, Status},
 };
 
@@ -27,7 +28,7 @@ pub fn all_kinds() -> ConfigBuilder {
     methods.fold(config(), |config, (name, kind)| config.method(MethodSpec::new(name, kind)))
 }
 
-fn target(side: Side, random: &mut Random) -> Raw {
+fn target(side: Side, random: &mut Random, record: Option<Record>) -> Raw {
     let mut limits = Limits::default();
     limits.max_concurrent = *random.pick(&[1, 4, 100]);
     limits.max_message = *random.pick(&[1024, 63 << 10]);
@@ -35,7 +36,11 @@ fn target(side: Side, random: &mut Random) -> Raw {
     limits.max_streams = *random.pick(&[1, 10]);
     limits.stream_window = *random.pick(&[1, 1_000, 64 << 10]);
     limits.memory = *random.pick(&[64 << 10, 8 << 20]);
-    let mut raw = Raw::new(all_kinds().limits(limits).compress(random.once_in(3)).build().unwrap(), side);
+    let mut config = all_kinds().limits(limits).compress(random.once_in(3));
+    if let Some(record) = record {
+        config = config.record(record);
+    }
+    let mut raw = Raw::new(config.build().unwrap(), side);
     raw.outbox = Outbox::with_mark(*random.pick(&[1, 1_000, 65_536]));
     raw
 }
@@ -43,10 +48,19 @@ fn target(side: Side, random: &mut Random) -> Raw {
 /// A connection opposite a peer that does anything: it neither panics nor spins, what it holds is bounded, what it
 /// sends obeys the rules, and it ends with one word about it.
 pub fn run(seed: u64, talk: bool) -> Tally {
+    play(seed, talk, None).0
+}
+
+/// The same run, recorded.
+pub fn recorded(seed: u64, record: Record) -> Recording {
+    play(seed, false, Some(record)).1.unwrap()
+}
+
+fn play(seed: u64, talk: bool, record: Option<Record>) -> (Tally, Option<Recording>) {
     let mut random = Random::new(seed ^ 0xBAD);
     let mut tally = Tally::default();
     let (side, other) = *random.pick(&[(Side::Server, Side::Client), (Side::Client, Side::Server)]);
-    let mut raw = target(side, &mut random);
+    let mut raw = target(side, &mut random, record);
     let mut peer = Peer::new(other);
     peer.good = *random.pick(&[60, 600, 3_000]);
     let mut tap = Tap::new(side, false);
@@ -135,8 +149,9 @@ pub fn run(seed: u64, talk: bool) -> Tally {
     raw.wait(std::time::Duration::from_secs(40));
     closed |= raw.passed.iter().any(|event| matches!(event, Event::Closed(_)));
     assert!(closed && raw.conn.next().end == End::Close, "{:?}", raw.conn);
+    let recording = raw.conn.recording();
     assert_eq!(raw.conn.into_unfinished().count(), 0);
-    tally
+    (tally, recording)
 }
 
 /// Does something with one of the streams, which may be over.

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tieline_core::{
     Instant,
     conn::{By, Config, Connection, Limits, MethodSpec, Side},
+    record::{Record, Recording},
     wire::{Ran, Status},
 };
 
@@ -42,7 +43,13 @@ struct Pair {
 }
 
 /// The configuration of one end, drawn at random.
-fn config(random: &mut Random, name: &str, interval: u64, manners: &Manners) -> Arc<Config> {
+fn config(
+    random: &mut Random,
+    name: &str,
+    interval: u64,
+    manners: &Manners,
+    record: Option<Record>,
+) -> Arc<Config> {
     let mut limits = Limits::default();
     limits.max_frame = *random.pick(&[16 << 10, 64 << 10, 100_000]);
     limits.max_message = *random.pick(&[1 << 10, 16 << 10, 63 << 10, 300_000]);
@@ -71,17 +78,28 @@ fn config(random: &mut Random, name: &str, interval: u64, manners: &Manners) -> 
     if random.once_in(2) {
         config = config.method(MethodSpec::unary("t.S/Other"));
     }
+    if let Some(record) = record {
+        config = config.record(record);
+    }
     config.build().unwrap()
 }
 
 pub fn run(seed: u64, talk: bool) -> Run {
-    let mut pair = Pair::new(seed, talk);
+    let mut pair = Pair::new(seed, talk, None);
     pair.go();
     Run { trace: pair.world.trace, tally: pair.world.tally }
 }
 
+/// The same run, recorded: what it was, and what its nodes have recorded that were not dropped on the way.
+pub fn recorded(seed: u64, record: Record) -> (Run, Vec<Recording>) {
+    let mut pair = Pair::new(seed, false, Some(record));
+    pair.go();
+    let recordings = pair.nodes.iter().filter_map(|node| node.conn.recording()).collect();
+    (Run { trace: pair.world.trace, tally: pair.world.tally }, recordings)
+}
+
 impl Pair {
-    fn new(seed: u64, talk: bool) -> Self {
+    fn new(seed: u64, talk: bool, record: Option<Record>) -> Self {
         let mut random = Random::new(seed);
         let now = random.within(1..=1_000 * SECOND);
         let interval = *random.pick(&[200 * MS, 333 * MS, SECOND, 3 * SECOND]);
@@ -104,7 +122,7 @@ impl Pair {
                 compress: random.once_in(3),
                 compress_from: *random.pick(&[64, 1024]),
             };
-            let config = config(&mut random, name, interval, &manners);
+            let config = config(&mut random, name, interval, &manners, record);
             Node::new(config, side, random.next(), manners, interval, true, now)
         };
         let nodes = [node(Side::Client, "client"), node(Side::Server, "server")];
