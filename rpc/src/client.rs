@@ -23,7 +23,7 @@ use tieline_core::conn::By;
 use crate::tls::Tls;
 use crate::{
     call::Call,
-    driver,
+    driver::{self, Common},
     error::{CallError, ConnectError},
     items::{Bidi, ClientStream, Items},
     link::{Far, Link, watch},
@@ -31,7 +31,7 @@ use crate::{
     peer::Peer,
     prepare::{Mode, Prepared, Target, not_connected},
     registry::Role,
-    runtime::{Clock, Runtime},
+    runtime::Runtime,
     services::{Services, methods},
 };
 
@@ -78,7 +78,7 @@ impl<R: Runtime> Drop for Handle<R> {
 
 struct Shared<R: Runtime> {
     runtime: R,
-    clock: Arc<dyn Clock>,
+    common: Common,
     config: Arc<Config>,
     services: Arc<Services>,
     address: String,
@@ -327,8 +327,12 @@ impl<R: Runtime> Shared<R> {
         let io = dialled
             .unwrap_or_else(|| Err(std::io::ErrorKind::TimedOut.into()))
             .map_err(|source| ConnectError::Dial { address: self.address.clone(), source })?;
-        let conn =
-            Connection::new(Arc::clone(&self.config), Side::Client, self.runtime.seed(), self.clock.now());
+        let conn = Connection::new(
+            Arc::clone(&self.config),
+            Side::Client,
+            self.runtime.seed(),
+            self.common.clock.now(),
+        );
         let link = self.start(io, conn)?;
         let closing = CloseOnDrop(Some(Arc::clone(&link)));
         match Peer::new(Arc::clone(&link)).ready().await {
@@ -354,9 +358,17 @@ impl<R: Runtime> Shared<R> {
         if let Some(tls) = &self.tls {
             let (io, known) = Tls::client(io, tls).map_err(|error| self.no_tls(error))?;
             let far = Far { address: &self.address, tls: Some(known) };
-            return Ok(driver::start(&self.runtime, io, conn, far, services, Role::Client));
+            return Ok(driver::start(&self.runtime, &self.common, io, conn, far, services, Role::Client));
         }
-        Ok(driver::start(&self.runtime, io, conn, Far::new(&self.address), services, Role::Client))
+        Ok(driver::start(
+            &self.runtime,
+            &self.common,
+            io,
+            conn,
+            Far::new(&self.address),
+            services,
+            Role::Client,
+        ))
     }
 
     #[cfg(feature = "tls")]
@@ -381,7 +393,7 @@ impl<R: Runtime> Shared<R> {
         loop {
             let (status, retry_after, why) = match link.take() {
                 Some(current) => {
-                    let since = self.clock.now();
+                    let since = self.common.clock.now();
                     self.publish(Some(Arc::clone(&current)), String::new());
                     if self.status().closed {
                         return self.close();
@@ -397,7 +409,7 @@ impl<R: Runtime> Shared<R> {
                     }
                     let interval =
                         Peer::new(current).info().map_or(Duration::ZERO, |peer| peer.heartbeat_interval);
-                    let healthy = self.clock.now().saturating_since(since) >= interval * 3;
+                    let healthy = self.common.clock.now().saturating_since(since) >= interval * 3;
                     if healthy {
                         backoff.reset();
                     }
@@ -573,10 +585,10 @@ impl<R: Runtime> ClientBuilder<R> {
             Some(Ok(tls)) => Some(tls),
             None => None,
         };
-        let clock = self.runtime.clock();
+        let common = Common::new(&self.runtime);
         Ok(Arc::new(Shared {
             runtime: self.runtime,
-            clock,
+            common,
             config,
             services: Arc::new(self.services),
             address: address.to_owned(),

@@ -24,7 +24,7 @@ use crate::{
     handler::{Outcome, Progress},
     link::{Far, Link, State},
     registry::Role,
-    runtime::{BoxFuture, Io, Time},
+    runtime::{BoxFuture, Clock, Io, Runtime, Time},
     services::{Services, Spares},
     tasks::{Stop, Task, answer},
     transport::{dead_after, what_broke},
@@ -558,21 +558,32 @@ fn leave(state: &mut State, cx: &Context<'_>) {
     }
 }
 
+/// What all connections of a client or a server have in common of their runtime.
+pub(crate) struct Common {
+    pub(crate) clock: Arc<dyn Clock>,
+    spawn: Spawn,
+}
+
+impl Common {
+    pub(crate) fn new<R: Runtime>(runtime: &R) -> Self {
+        let spawner = runtime.clone();
+        Self { clock: runtime.clock(), spawn: Arc::new(move |task| spawner.spawn(task)) }
+    }
+}
+
 /// A connection that is driven in the background.
-pub(crate) fn start<R: crate::runtime::Runtime, I: Io>(
+pub(crate) fn start<R: Runtime, I: Io>(
     runtime: &R,
+    common: &Common,
     io: I,
     conn: Connection<u32>,
     far: Far<'_>,
     services: Arc<Services>,
     mut role: Role,
 ) -> Arc<Link> {
-    let link = Link::new(conn, runtime.clock(), far);
+    let link = Link::new(conn, Arc::clone(&common.clock), far);
     role.opened(&link);
-    let spawn: Spawn = {
-        let runtime = runtime.clone();
-        Arc::new(move |task| runtime.spawn(task))
-    };
+    let spawn = Arc::clone(&common.spawn);
     let driver = Driver::new(io, runtime.time(), Arc::clone(&link), services, role, spawn);
     runtime.spawn(Box::pin(driver));
     link
