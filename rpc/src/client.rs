@@ -23,16 +23,16 @@ use tieline_core::conn::By;
 use crate::tls::Tls;
 use crate::{
     call::Call,
-    driver,
+    driver::{self, Common},
     error::{CallError, ConnectError},
-    flight::{Archive, FlightRecorder},
+    flight::FlightRecorder,
     items::{Bidi, ClientStream, Items},
     link::{Far, Link, watch},
     open::Open,
     peer::Peer,
     prepare::{Mode, Prepared, Target, not_connected},
     registry::Role,
-    runtime::{Clock, Runtime},
+    runtime::Runtime,
     services::{Services, methods},
 };
 
@@ -79,10 +79,9 @@ impl<R: Runtime> Drop for Handle<R> {
 
 struct Shared<R: Runtime> {
     runtime: R,
-    clock: Arc<dyn Clock>,
+    common: Common,
     config: Arc<Config>,
     services: Arc<Services>,
-    archive: Option<Arc<Archive>>,
     address: String,
     #[cfg(feature = "tls")]
     tls: Option<crate::tls::Towards>,
@@ -330,8 +329,12 @@ impl<R: Runtime> Shared<R> {
         let io = dialled
             .unwrap_or_else(|| Err(std::io::ErrorKind::TimedOut.into()))
             .map_err(|source| ConnectError::Dial { address: self.address.clone(), source })?;
-        let conn =
-            Connection::new(Arc::clone(&self.config), Side::Client, self.runtime.seed(), self.clock.now());
+        let conn = Connection::new(
+            Arc::clone(&self.config),
+            Side::Client,
+            self.runtime.seed(),
+            self.common.clock.now(),
+        );
         let link = self.start(io, conn)?;
         let closing = CloseOnDrop(Some(Arc::clone(&link)));
         match Peer::new(Arc::clone(&link)).ready().await {
@@ -352,14 +355,22 @@ impl<R: Runtime> Shared<R> {
 
     /// Drives a connection that was dialled.
     fn start(&self, io: R::Io, conn: Connection<u32>) -> Result<Arc<Link>, ConnectError> {
-        let (services, archive) = (Arc::clone(&self.services), self.archive.clone());
+        let services = Arc::clone(&self.services);
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
             let (io, known) = Tls::client(io, tls).map_err(|error| self.no_tls(error))?;
             let far = Far { address: &self.address, tls: Some(known) };
-            return Ok(driver::start(&self.runtime, io, conn, far, services, archive, Role::Client));
+            return Ok(driver::start(&self.runtime, &self.common, io, conn, far, services, Role::Client));
         }
-        Ok(driver::start(&self.runtime, io, conn, Far::new(&self.address), services, archive, Role::Client))
+        Ok(driver::start(
+            &self.runtime,
+            &self.common,
+            io,
+            conn,
+            Far::new(&self.address),
+            services,
+            Role::Client,
+        ))
     }
 
     #[cfg(feature = "tls")]
@@ -384,7 +395,7 @@ impl<R: Runtime> Shared<R> {
         loop {
             let (status, retry_after, why) = match link.take() {
                 Some(current) => {
-                    let since = self.clock.now();
+                    let since = self.common.clock.now();
                     self.publish(Some(Arc::clone(&current)), String::new());
                     if self.status().closed {
                         return self.close();
@@ -400,7 +411,7 @@ impl<R: Runtime> Shared<R> {
                     }
                     let interval =
                         Peer::new(current).info().map_or(Duration::ZERO, |peer| peer.heartbeat_interval);
-                    let healthy = self.clock.now().saturating_since(since) >= interval * 3;
+                    let healthy = self.common.clock.now().saturating_since(since) >= interval * 3;
                     if healthy {
                         backoff.reset();
                     }
@@ -585,13 +596,12 @@ impl<R: Runtime> ClientBuilder<R> {
             Some(Ok(tls)) => Some(tls),
             None => None,
         };
-        let clock = self.runtime.clock();
+        let common = Common::new(&self.runtime, self.recorder);
         Ok(Arc::new(Shared {
             runtime: self.runtime,
-            clock,
+            common,
             config,
             services: Arc::new(self.services),
-            archive: self.recorder.map(Archive::new),
             address: address.to_owned(),
             #[cfg(feature = "tls")]
             tls,

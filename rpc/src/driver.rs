@@ -21,11 +21,11 @@ use tieline_core::{
 };
 
 use crate::{
-    flight::{Archive, Grief},
+    flight::{Archive, FlightRecorder, Grief},
     handler::{Outcome, Progress},
     link::{Far, Link, State},
     registry::Role,
-    runtime::{BoxFuture, Io, Time},
+    runtime::{BoxFuture, Clock, Io, Runtime, Time},
     services::{Services, Spares},
     tasks::{Stop, Task, answer},
     transport::{dead_after, what_broke},
@@ -565,22 +565,38 @@ fn leave(state: &mut State, cx: &Context<'_>) {
     }
 }
 
+/// What all connections of a client or a server have in common.
+pub(crate) struct Common {
+    pub(crate) clock: Arc<dyn Clock>,
+    spawn: Spawn,
+    /// Where what they have recorded goes.
+    archive: Option<Arc<Archive>>,
+}
+
+impl Common {
+    pub(crate) fn new<R: Runtime>(runtime: &R, recorder: Option<FlightRecorder>) -> Self {
+        let spawner = runtime.clone();
+        Self {
+            clock: runtime.clock(),
+            spawn: Arc::new(move |task| spawner.spawn(task)),
+            archive: recorder.map(Archive::new),
+        }
+    }
+}
+
 /// A connection that is driven in the background.
-pub(crate) fn start<R: crate::runtime::Runtime, I: Io>(
+pub(crate) fn start<R: Runtime, I: Io>(
     runtime: &R,
+    common: &Common,
     io: I,
     conn: Connection<u32>,
     far: Far<'_>,
     services: Arc<Services>,
-    archive: Option<Arc<Archive>>,
     mut role: Role,
 ) -> Arc<Link> {
-    let link = Link::new(conn, runtime.clock(), far, archive);
+    let link = Link::new(conn, Arc::clone(&common.clock), far, common.archive.clone());
     role.opened(&link);
-    let spawn: Spawn = {
-        let runtime = runtime.clone();
-        Arc::new(move |task| runtime.spawn(task))
-    };
+    let spawn = Arc::clone(&common.spawn);
     let driver = Driver::new(io, runtime.time(), Arc::clone(&link), services, role, spawn);
     runtime.spawn(Box::pin(driver));
     link

@@ -14,14 +14,14 @@ pub use crate::registry::{Applicant, Decision};
 #[cfg(feature = "tls")]
 use crate::tls::Tls;
 use crate::{
-    driver,
+    driver::{self, Common},
     error::ListenError,
-    flight::{Archive, FlightRecorder},
+    flight::FlightRecorder,
     link::Far,
     meter::Meter,
     peer::Peer,
     registry::{Registry, Role, Sleep, Verifier},
-    runtime::{Clock, Listener, Runtime},
+    runtime::{Listener, Runtime},
     services::{Services, methods},
     transport::{ACCEPT_PAUSES, is_of_one_connection},
 };
@@ -199,7 +199,7 @@ impl<R: Runtime> ServerBuilder<R> {
     /// [`ConfigError`]: the configuration is wrong.
     pub fn serve_on(self, listener: R::Listener) -> Result<Server<R>, ConfigError> {
         let config = self.services.describe(self.config).build()?;
-        let clock = self.runtime.clock();
+        let common = Common::new(&self.runtime, self.recorder);
         let sleep: Sleep = {
             let runtime = self.runtime.clone();
             Box::new(move |time| {
@@ -218,10 +218,9 @@ impl<R: Runtime> ServerBuilder<R> {
         };
         let acceptor = Acceptor {
             runtime: self.runtime.clone(),
-            clock,
+            common,
             config,
             services: Arc::new(self.services),
-            archive: self.recorder.map(Archive::new),
             registry,
             stop,
             #[cfg(feature = "tls")]
@@ -293,10 +292,9 @@ impl StopAccepting {
 
 struct Acceptor<R: Runtime> {
     runtime: R,
-    clock: Arc<dyn Clock>,
+    common: Common,
     config: Arc<Config>,
     services: Arc<Services>,
-    archive: Option<Arc<Archive>>,
     registry: Arc<Registry>,
     stop: Arc<StopAccepting>,
     #[cfg(feature = "tls")]
@@ -333,20 +331,24 @@ impl<R: Runtime> Acceptor<R> {
     }
 
     fn serve(&self, io: R::Io, address: &str) {
-        let conn =
-            Connection::new(Arc::clone(&self.config), Side::Server, self.runtime.seed(), self.clock.now());
+        let conn = Connection::new(
+            Arc::clone(&self.config),
+            Side::Server,
+            self.runtime.seed(),
+            self.common.clock.now(),
+        );
         let role = Role::server(&self.registry);
-        let (services, archive) = (Arc::clone(&self.services), self.archive.clone());
+        let services = Arc::clone(&self.services);
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
             // Without a session there is nothing that could be said to the client.
             if let Ok((io, known)) = Tls::server(io, tls) {
                 let far = Far { address, tls: Some(known) };
-                driver::start(&self.runtime, io, conn, far, services, archive, role);
+                driver::start(&self.runtime, &self.common, io, conn, far, services, role);
             }
             return;
         }
-        driver::start(&self.runtime, io, conn, Far::new(address), services, archive, role);
+        driver::start(&self.runtime, &self.common, io, conn, Far::new(address), services, role);
     }
 }
 
