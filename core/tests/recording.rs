@@ -144,7 +144,7 @@ fn an_idle_connection_folds_itself_up_and_so_does_its_replay() {
         }
         let [call, same] = [&mut raw, &mut other].map(|raw| raw.call(round));
         assert_eq!(call, same, "calls have the same names whether it is recorded or not");
-        let [frames, same] = [&mut raw, &mut other].map(|raw| raw.frames());
+        let [frames, same] = [&mut raw, &mut other].map(Raw::frames);
         assert_eq!(frames[0].octets, same[0].octets);
         for raw in [&mut raw, &mut other] {
             raw.feed(&frames::response(frames[0].id(), Status::OK, b"back"));

@@ -219,19 +219,32 @@ impl<U> Connection<U> {
     /// Octets have arrived. They are decoded when an event is asked for.
     #[inline(always)]
     pub fn handle_input(&mut self, now: Instant, filled: BytesMut) {
+        match &mut self.machine {
+            Some(machine) if machine.straight.input => {
+                machine.pass(now);
+                let octets = machine.take_in(filled);
+                if !machine.quick_input(octets) {
+                    machine.tick(now);
+                    machine.handle_input(octets);
+                }
+            }
+            _ => self.input_any(now, filled),
+        }
+    }
+
+    /// Input that does not go the straight way.
+    #[inline(never)]
+    fn input_any(&mut self, now: Instant, filled: BytesMut) {
         if self.machine.is_none() && filled.is_empty() {
             return;
         }
-        let machine = self.machine.get_or_insert_with(|| wake(&mut self.folded, &mut self.tape));
-        if !machine.straight.input && self.tape.is_some() {
+        if self.tape.is_some() {
             return self.record_input(now, filled);
         }
-        machine.pass(now);
+        let machine = self.awake();
+        machine.tick(now);
         let octets = machine.take_in(filled);
-        if !machine.quick_input(octets) {
-            machine.tick(now);
-            machine.handle_input(octets);
-        }
+        machine.handle_input(octets);
     }
 
     /// The transport took `octets` of what was committed. Tell it after every write: the rules about idle lines and
