@@ -2,16 +2,12 @@
 //! both end by themselves. `cargo run -p tieline-core --example own_loop`
 #![allow(unsafe_code, clippy::print_stdout)]
 
-use std::{
-    hash::{BuildHasher, RandomState},
-    io::{self, ErrorKind::*, IoSlice, Read, Write},
-    net::{Ipv4Addr, Shutdown, TcpListener, TcpStream},
-    os::fd::AsRawFd,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, ErrorKind::*, IoSlice, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::{os::fd::AsRawFd, sync::OnceLock, time::Duration};
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 use tieline_core::{Instant, conn::*, wire::Status};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -24,10 +20,10 @@ struct Line<U> {
 }
 
 impl<U> Line<U> {
-    fn new(socket: TcpStream, config: &Arc<Config>, side: Side) -> io::Result<Self> {
+    fn new(socket: TcpStream, config: ConfigBuilder, side: Side) -> Outcome<Self> {
         socket.set_nonblocking(true)?;
         socket.set_nodelay(true)?;
-        let conn = Connection::new(Arc::clone(config), side, RandomState::new().hash_one(side), now());
+        let conn = Connection::new(config.build()?, side, RandomState::new().hash_one(side), now());
         Ok(Self { conn, socket, outbox: Outbox::new() })
     }
 
@@ -51,14 +47,14 @@ impl<U> Line<U> {
                 self.conn.handle_disconnect(now(), cause);
             }
             let Next { event, write, end, .. } = self.conn.next();
-            if event || (write && self.outbox.remaining() == 0) {
-                continue;
-            }
-            if end == End::ShutWrite && self.outbox.remaining() == 0 {
+            let written = self.outbox.remaining() == 0;
+            if end == End::ShutWrite && written {
                 // Reading goes on until the peer has done the same, so that the CLOSE is not lost in a reset.
                 let _ = self.socket.shutdown(Shutdown::Write);
             }
-            return end == End::Close;
+            if !(event || write && written) {
+                return end == End::Close;
+            }
         }
     }
 
@@ -66,12 +62,11 @@ impl<U> Line<U> {
         while self.conn.next().read {
             let mut buffer = self.conn.lend();
             buffer.resize(buffer.capacity(), 0);
-            match self.socket.read(&mut buffer) {
+            let read = self.socket.read(&mut buffer);
+            buffer.truncate(read.as_ref().map_or(0, |octets| *octets));
+            match read {
                 Ok(0) => return Err(Disconnect::Eof),
-                Ok(octets) => {
-                    buffer.truncate(octets);
-                    self.conn.handle_input(now(), buffer);
-                }
+                Ok(_) => self.conn.handle_input(now(), buffer),
                 Err(error) if error.kind() == Interrupted => {}
                 Err(error) if error.kind() == WouldBlock => break,
                 Err(_) => return Err(Disconnect::Error("reading failed")),
@@ -100,9 +95,9 @@ impl<U> Line<U> {
     fn run(mut self, mut app: impl FnMut(&mut Connection<U>, Event<U>)) -> io::Result<()> {
         while !self.turn(&mut app) {
             let Next { read, wake, .. } = self.conn.next();
-            let mut fd = libc::pollfd { fd: self.socket.as_raw_fd(), events: 0, revents: 0 };
-            fd.events |= if read { libc::POLLIN } else { 0 };
-            fd.events |= if self.outbox.remaining() > 0 { libc::POLLOUT } else { 0 };
+            let wanted = [(read, libc::POLLIN), (self.outbox.remaining() > 0, libc::POLLOUT)];
+            let events = wanted.iter().filter(|(wanted, _)| *wanted).map(|(_, event)| event).sum();
+            let mut fd = libc::pollfd { fd: self.socket.as_raw_fd(), events, revents: 0 };
             let ms = wake.map(|wake| wake.saturating_since(now()).as_nanos().div_ceil(1_000_000));
             let ms = ms.map_or(-1, |ms| libc::c_int::try_from(ms).unwrap_or(libc::c_int::MAX));
             // SAFETY: it is one pollfd, and nobody else has it meanwhile.
@@ -122,8 +117,8 @@ fn now() -> Instant {
 }
 
 fn serve(listener: &TcpListener) -> Outcome<()> {
-    let config = Config::builder("greeter").method(MethodSpec::unary("demo.Greeter/Hello")).build()?;
-    let line: Line<()> = Line::new(listener.accept()?.0, &config, Side::Server)?;
+    let config = Config::builder("greeter").method(MethodSpec::unary("demo.Greeter/Hello"));
+    let line: Line<()> = Line::new(listener.accept()?.0, config, Side::Server)?;
     line.run(|conn, event| {
         if let Event::Request(call) = event {
             let answer = [b"hello, ", &call.payload[..]].concat();
@@ -135,20 +130,17 @@ fn serve(listener: &TcpListener) -> Outcome<()> {
 }
 
 /// Calls once for each name, and closes when the last answer is there.
-fn greet(socket: TcpStream, names: &[&str]) -> Outcome<Vec<String>> {
-    let mut line = Line::new(socket, &Config::builder("guest").build()?, Side::Client)?;
-    let head = CallHead::new("demo.Greeter/Hello");
-    let head = head.deadline(Some(now().saturating_add(Duration::from_secs(10))));
+fn greet(socket: TcpStream, names: &[&str]) -> Outcome<Vec<Result<Bytes, Failure>>> {
+    let mut line = Line::new(socket, Config::builder("guest"), Side::Client)?;
+    let deadline = now().saturating_add(Duration::from_secs(10));
+    let head = CallHead::new("demo.Greeter/Hello").deadline(Some(deadline));
     for name in names {
-        line.conn.call(now(), &head, Body::Copy(name.as_bytes()), *name).map_err(|no| no.reason)?;
+        line.conn.call(now(), &head, Body::Copy(name.as_bytes()), ()).map_err(|no| no.reason)?;
     }
     let mut answers = Vec::new();
     line.run(|conn, event| {
-        if let Event::Done { user, outcome, .. } = event {
-            answers.push(outcome.map_or_else(
-                |failure| format!("{user}: {failure}"),
-                |answer| String::from_utf8_lossy(&answer.payload).into_owned(),
-            ));
+        if let Event::Done { outcome, .. } = event {
+            answers.push(outcome.map(|answer| answer.payload));
             if answers.len() == names.len() {
                 conn.close(now(), Status::NORMAL, "");
             }
@@ -158,10 +150,7 @@ fn greet(socket: TcpStream, names: &[&str]) -> Outcome<Vec<String>> {
 }
 
 /// The whole job: what the server answered.
-///
-/// # Errors
-/// What the system reports.
-pub fn run() -> Outcome<Vec<String>> {
+pub(crate) fn run() -> Outcome<Vec<Result<Bytes, Failure>>> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let socket = TcpStream::connect(listener.local_addr()?)?;
     std::thread::scope(|scope| {
@@ -173,6 +162,6 @@ pub fn run() -> Outcome<Vec<String>> {
 }
 
 fn main() -> Outcome<()> {
-    run()?.iter().for_each(|answer| println!("{answer}"));
+    run()?.iter().for_each(|answer| println!("{answer:?}"));
     Ok(())
 }
