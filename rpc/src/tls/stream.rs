@@ -280,6 +280,9 @@ impl<I: Io> Tls<I> {
                 self.fail(error);
             }
         }
+        if into.len() > before {
+            return Poll::Ready(Ok(into.len() - before));
+        }
         cx.waker().wake_by_ref();
         Poll::Pending
     }
