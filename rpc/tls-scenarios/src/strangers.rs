@@ -31,9 +31,9 @@ async fn works<A: Adapter>(authority: &Authority, server: &tieline::Server<A::Ru
 
 /// A client that is nothing but octets: says them, and hears what the node says to the end of the stream.
 fn stranger(address: &str, says: &'static [u8]) -> JoinHandle<Vec<u8>> {
-    let address = address.to_owned();
+    // Here and not in the thread: whoever dials after this is accepted after it.
+    let mut stream = TcpStream::connect(address).unwrap();
     thread::spawn(move || {
-        let mut stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(LONG)).unwrap();
         stream.write_all(says).unwrap();
         let mut heard = Vec::new();
@@ -165,7 +165,6 @@ pub async fn a_shutdown_does_not_wait_for_a_handshake<A: Adapter>() {
     let server = node::<A>(&authority).configure(|c| c.check_in_timeout(60 * SECOND));
     let server = server.listen(ADDRESS).await.unwrap();
     let silent = stranger(server.address(), b"\x16\x03\x01");
-    // Whoever dials after it is accepted after it.
     works::<A>(&authority, &server).await;
     soon::<A, _>("the end", server.shutdown(60 * SECOND)).await;
     assert!(heard::<A>(silent).await.is_empty());
