@@ -20,7 +20,7 @@ const SMALLEST: usize = 512;
 /// The smallest read that is worth a system call.
 const LEAST: usize = 128;
 /// The size of reads on a busy line.
-const LARGEST: usize = 256 * 1024;
+const LARGEST: usize = 64 * 1024;
 /// How many blocks may wait for their payloads to be dropped.
 const MAX_BLOCKS: usize = 16;
 /// Payloads up to this length are copied once too many blocks wait.
