@@ -18,7 +18,7 @@ fn state(driver: &mut Driver) -> Value {
     answer["connections"].clone()
 }
 
-/// Asks until it is so: the driver tells of nothing by itself.
+/// Asks until it is so: the driver tells of nothing by itself. Each answer is waited for before it is asked again.
 fn state_until(driver: &mut Driver, so: impl Fn(&Value) -> bool) -> Value {
     let limit = std::time::Instant::now() + support::PATIENCE;
     loop {
@@ -27,7 +27,6 @@ fn state_until(driver: &mut Driver, so: impl Fn(&Value) -> bool) -> Value {
             return state;
         }
         assert!(std::time::Instant::now() < limit, "{state}");
-        std::thread::sleep(std::time::Duration::from_millis(2));
     }
 }
 

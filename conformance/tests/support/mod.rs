@@ -202,14 +202,15 @@ pub async fn stats(peer: &Peer) -> Value {
     serde_json::from_slice(&json).unwrap()
 }
 
-/// Asks until it is so: the testee tells of nothing by itself.
+/// Asks until it is so: the testee tells of nothing by itself. Each answer is waited for before it is asked again.
 pub async fn stats_until(peer: &Peer, so: impl Fn(&Value) -> bool) -> Value {
+    let limit = Instant::now() + PATIENCE;
     loop {
         let stats = stats(peer).await;
         if so(&stats) {
             return stats;
         }
-        tokio::time::sleep(Duration::from_millis(2)).await;
+        assert!(Instant::now() < limit, "{stats}");
     }
 }
 
