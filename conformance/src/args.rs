@@ -2,14 +2,16 @@
 
 use std::{ffi::OsString, fmt::Write as _, time::Duration};
 
-use thiserror::Error;
 use tieline::{Address, Limits};
+use tieline_commands::{
+    args::{self, Asked, CommandLine, Rest, UsageError},
+    runtimes::{Flavour, NAMES},
+};
 use tieline_core::wire::Escaped;
 
-use crate::{
-    runtimes::{NAMES, Name},
-    testee::Settings,
-};
+use crate::testee::Settings;
+
+const LINE: CommandLine = CommandLine { program: "tieline-conformance", commands: &["testee", "driver"] };
 
 /// Something to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +19,7 @@ pub enum Command {
     /// `testee`
     Testee {
         /// What it runs on.
-        runtime: Name,
+        runtime: Flavour,
         /// Where it listens.
         listen: String,
         /// All else that it was told.
@@ -26,21 +28,12 @@ pub enum Command {
     /// `driver`
     Driver {
         /// What it runs on.
-        runtime: Name,
+        runtime: Flavour,
     },
     /// `help`
     Help,
     /// `--version`
     Version,
-}
-
-/// A command line that makes no sense.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{0}; `tieline-conformance help` shows the usage")]
-pub struct UsageError(String);
-
-fn wrong<T>(what: String) -> Result<T, UsageError> {
-    Err(UsageError(what))
 }
 
 /// What an option of the testee sets.
@@ -112,82 +105,29 @@ tieline-conformance help | --version
     text
 }
 
-/// The arguments behind the command, taken one after the other.
-struct Rest {
-    command: &'static str,
-    args: std::vec::IntoIter<String>,
-}
-
-impl Rest {
-    /// The next option, and its value if it was given as `--option=value`.
-    fn option(&mut self) -> Option<(String, Option<String>)> {
-        let arg = self.args.next()?;
-        match arg.split_once('=') {
-            Some((option, value)) if arg.starts_with("--") => {
-                Some((option.to_owned(), Some(value.to_owned())))
-            }
-            _ => Some((arg, None)),
-        }
-    }
-
-    fn value(&mut self, option: &str, inline: Option<String>) -> Result<String, UsageError> {
-        match inline.or_else(|| self.args.next()) {
-            Some(value) if !value.is_empty() => Ok(value),
-            _ => wrong(format!("{option} wants a value")),
-        }
-    }
-
-    fn unknown<T>(&self, arg: &str) -> Result<T, UsageError> {
-        wrong(format!("`{}` does not know \"{}\"", self.command, Escaped(arg.as_bytes())))
-    }
-
-    fn runtime(&mut self, inline: Option<String>) -> Result<Name, UsageError> {
-        let value = self.value("--runtime", inline)?;
-        value.parse().or_else(|error| wrong(format!("--runtime: {error}")))
-    }
-
-    fn without_runtime<T>(&self) -> Result<T, UsageError> {
-        let names = NAMES.map(|(text, _)| text).join(", ");
-        wrong(format!("{} needs to know what to run on: --runtime, one of {names}", self.command))
-    }
-}
-
 /// Understands the arguments, without the program's name.
 ///
 /// # Errors
 /// [`UsageError`] says which argument is wrong and how.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
-    let mut texts = Vec::new();
-    for arg in args {
-        match arg.into_string() {
-            Ok(text) => texts.push(text),
-            Err(raw) => return wrong(format!("{raw:?} is not UTF-8")),
-        }
+    match LINE.take(args)? {
+        Asked::Help => Ok(Command::Help),
+        Asked::Version => Ok(Command::Version),
+        Asked::Command("testee", rest) => testee(rest),
+        Asked::Command(_, rest) => driver(rest),
     }
-    let mut args = texts.into_iter();
-    let Some(command) = args.next() else { return wrong("say what to do: testee or driver".to_owned()) };
-    let command = match &*command {
-        "help" | "--help" | "-h" => return Ok(Command::Help),
-        "--version" | "-V" => return Ok(Command::Version),
-        "testee" => "testee",
-        "driver" => "driver",
-        other => {
-            let other = Escaped(other.as_bytes());
-            return wrong(format!("there is no command \"{other}\": say testee or driver"));
-        }
-    };
-    if args.as_slice().iter().any(|arg| arg == "--help" || arg == "-h") {
-        return Ok(Command::Help);
-    }
-    let rest = Rest { command, args };
-    if command == "testee" { testee(rest) } else { driver(rest) }
+}
+
+fn without_runtime<T>(command: &str) -> Result<T, UsageError> {
+    let names = NAMES.map(|(text, _)| text).join(", ");
+    LINE.wrong(format!("{command} needs to know what to run on: --runtime, one of {names}"))
 }
 
 fn testee(mut rest: Rest) -> Result<Command, UsageError> {
     let (mut runtime, mut listen, mut settings) = (None, "127.0.0.1:0".to_owned(), Settings::default());
     while let Some((option, inline)) = rest.option() {
         match &*option {
-            "--runtime" => runtime = Some(rest.runtime(inline)?),
+            "--runtime" => runtime = Some(rest.read("--runtime", inline)?),
             "--listen" => listen = address(rest.value("--listen", inline)?)?,
             _ => match OPTIONS.iter().find(|(name, _)| *name == option) {
                 Some((name, sets)) => set(&mut settings, name, *sets, &rest.value(name, inline)?)?,
@@ -197,7 +137,7 @@ fn testee(mut rest: Rest) -> Result<Command, UsageError> {
     }
     match runtime {
         Some(runtime) => Ok(Command::Testee { runtime, listen, settings: Box::new(settings) }),
-        None => rest.without_runtime(),
+        None => without_runtime("testee"),
     }
 }
 
@@ -205,13 +145,13 @@ fn driver(mut rest: Rest) -> Result<Command, UsageError> {
     let mut runtime = None;
     while let Some((option, inline)) = rest.option() {
         match &*option {
-            "--runtime" => runtime = Some(rest.runtime(inline)?),
+            "--runtime" => runtime = Some(rest.read("--runtime", inline)?),
             _ => return rest.unknown(&option),
         }
     }
     match runtime {
         Some(runtime) => Ok(Command::Driver { runtime }),
-        None => rest.without_runtime(),
+        None => without_runtime("driver"),
     }
 }
 
@@ -219,10 +159,10 @@ fn set(settings: &mut Settings, option: &str, sets: Sets, value: &str) -> Result
     let number = || match size(value) {
         Some(number) => Ok(number),
         None => {
-            wrong(format!("{option} \"{}\" is not a number, e.g. 65536 or 64KiB", Escaped(value.as_bytes())))
+            LINE.wrong(format!("{option} {:?} is not a number, e.g. 65536 or 64KiB", Escaped::from(value)))
         }
     };
-    let too_large = |_| UsageError(format!("{option} {value} is more than this machine can count"));
+    let too_large = |_| LINE.error(format!("{option} {value} is more than this machine can count"));
     match sets {
         Sets::Number(place) => *place(&mut settings.limits) = number()?.try_into().map_err(too_large)?,
         Sets::Size(place) => *place(&mut settings.limits) = number()?.try_into().map_err(too_large)?,
@@ -235,18 +175,12 @@ fn set(settings: &mut Settings, option: &str, sets: Sets, value: &str) -> Result
 
 /// `HOST:PORT`, or `unix:/path`. Whether there is such a place is found out when it is used.
 fn address(value: String) -> Result<String, UsageError> {
-    if matches!(Address::parse(&value), Address::Unix(path) if path.is_absolute()) {
+    let unix = matches!(Address::parse(&value), Address::Unix(path) if path.is_absolute());
+    if unix || args::port(&value).is_some() {
         return Ok(value);
     }
-    let parts = value.rsplit_once(':').filter(|(host, _)| !host.is_empty());
-    let good = parts.is_some_and(|(_, port)| port.parse::<u16>().is_ok())
-        && !value.chars().any(|c| c.is_whitespace() || c.is_control());
-    let shown = Escaped(value.as_bytes());
-    if good {
-        Ok(value)
-    } else {
-        wrong(format!("--listen \"{shown}\" is not HOST:PORT, e.g. 127.0.0.1:0, nor unix:/path"))
-    }
+    let shown = Escaped::from(&*value);
+    LINE.wrong(format!("--listen {shown:?} is not HOST:PORT, e.g. 127.0.0.1:0, nor unix:/path"))
 }
 
 /// `65536`, `64KiB`, `1MiB` or `1GiB`.
@@ -257,19 +191,13 @@ fn size(value: &str) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(octets)
 }
 
-/// `500ms` or `2s`, up to an hour.
+/// Up to an hour.
 fn time(option: &str, value: &str) -> Result<Duration, UsageError> {
-    let number = |text: &str| text.parse::<u64>().ok();
-    let time = match (value.strip_suffix("ms"), value.strip_suffix('s')) {
-        (Some(text), _) => number(text).map(Duration::from_millis),
-        (None, Some(text)) => number(text).map(Duration::from_secs),
-        (None, None) => None,
-    };
-    match time {
+    match args::time(value) {
         Some(time) if time <= Duration::from_secs(3600) => Ok(time),
         _ => {
-            let value = Escaped(value.as_bytes());
-            wrong(format!("{option} \"{value}\" is not a time up to 3600s, e.g. 500ms or 2s"))
+            let value = Escaped::from(value);
+            LINE.wrong(format!("{option} {value:?} is not a time up to 3600s, e.g. 500ms or 2s"))
         }
     }
 }
@@ -291,11 +219,11 @@ mod tests {
         settings.check_in_timeout = Duration::from_millis(250);
         settings.identifier = "other".to_owned();
         let listen = "127.0.0.1:7001".to_owned();
-        let testee = Command::Testee { runtime: Name::Tokio, listen, settings: Box::new(settings) };
+        let testee = Command::Testee { runtime: Flavour::Tokio, listen, settings: Box::new(settings) };
         let line = "testee --runtime tokio --listen=127.0.0.1:7001 --max-frame 16KiB --memory 2097152 \
                     --check-in-timeout 250ms --identifier other";
         assert_eq!(of(line), Ok(testee));
-        assert_eq!(of("driver --runtime=tokio"), Ok(Command::Driver { runtime: Name::Tokio }));
+        assert_eq!(of("driver --runtime=tokio"), Ok(Command::Driver { runtime: Flavour::Tokio }));
         assert_eq!(of("driver --runtime x --help"), Ok(Command::Help));
     }
 

@@ -6,9 +6,10 @@ use std::{
     process::ExitCode,
 };
 
+use tieline_commands::{complain, runtimes};
 use tieline_conformance::{
     args::{self, Command},
-    driver, runtimes,
+    driver,
     stop::Stop,
     testee,
 };
@@ -36,14 +37,9 @@ fn run(command: Command) -> Result<(), Box<dyn Error>> {
         Command::Version => writeln!(io::stdout(), "tieline-conformance {}", env!("CARGO_PKG_VERSION"))?,
         Command::Testee { runtime, listen, settings } => {
             let stop = Stop::watch()?;
-            runtimes::run(runtime, testee::Serving { listen, settings: *settings, stop })??;
+            runtimes::block_on(runtime, testee::Serving { listen, settings: *settings, stop })??;
         }
-        Command::Driver { runtime } => runtimes::run(runtime, driver::Driving)??,
+        Command::Driver { runtime } => runtimes::block_on(runtime, driver::Driving)??,
     }
     Ok(())
-}
-
-/// One line on the standard error; if nobody reads that, the exit code still tells.
-fn complain(what: &impl std::fmt::Display) {
-    let _ = writeln!(io::stderr(), "error: {what}");
 }

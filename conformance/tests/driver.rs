@@ -5,6 +5,7 @@ mod support;
 
 use serde_json::{Value, json};
 use support::{Driver, Testee, b64, runtimes, varint};
+use tieline_commands::process::Ended;
 
 /// Runs a test with a connected driver on every runtime; the testee is on the next one, so that they meet.
 fn each(options: &[&str], test: impl Fn(&mut Driver)) {
@@ -14,7 +15,7 @@ fn each(options: &[&str], test: impl Fn(&mut Driver)) {
         let mut driver = Driver::connected(runtime, &testee.address);
         test(&mut driver);
         driver.process.hang_up();
-        let (code, [out, err]) = driver.process.end();
+        let Ended { code, left: [out, err], .. } = driver.process.end();
         assert_eq!((code, out.len(), err.len()), (Some(0), 0, 0), "left over: {out:#?} {err:#?}");
     }
 }

@@ -3,10 +3,11 @@
 
 mod support;
 
-use std::net::TcpListener;
+use std::{net::TcpListener, time::Instant};
 
 use serde_json::{Value, json};
-use support::{Driver, Process, Testee, assert_one_error, assert_refused, b64, runtimes, varint};
+use support::{Driver, Testee, assert_refused, b64, run, runtimes, varint};
+use tieline_commands::process::{Ended, PATIENCE, assert_one_error};
 
 fn connect(token: &str, address: &str, wait_ms: u64) -> Value {
     json!({"t": token, "cmd": "connect", "addrs": [address], "identifier": "driver", "wait_ms": wait_ms, "backoff_ms": 10})
@@ -20,13 +21,13 @@ fn state(driver: &mut Driver) -> Value {
 
 /// Asks until it is so: the driver tells of nothing by itself. Each answer is waited for before it is asked again.
 fn state_until(driver: &mut Driver, so: impl Fn(&Value) -> bool) -> Value {
-    let limit = std::time::Instant::now() + support::PATIENCE;
+    let limit = Instant::now() + PATIENCE;
     loop {
         let state = state(driver);
         if so(&state) {
             return state;
         }
-        assert!(std::time::Instant::now() < limit, "{state}");
+        assert!(Instant::now() < limit, "{state}");
     }
 }
 
@@ -53,14 +54,14 @@ fn state_follows_the_connection() {
         let ready = state_until(&mut driver, |state| state[0]["state"] == "ready");
         assert_eq!((&ready[0]["addr"], &ready[0]["interval_ms"]), (&json!(address), &json!(10_000)));
         testee.process.signal("TERM");
-        assert_eq!(testee.process.end().0, Some(0));
+        assert_eq!(testee.process.end().code, Some(0));
         let gone = state_until(&mut driver, |state| state[0]["last_close"] == 0x8D);
         assert_ne!(gone[0]["state"], "ready", "{gone}");
 
         assert_eq!(driver.ask(&json!({"t": 3, "cmd": "close"})), json!({"t": 3, "ok": true}));
         assert_eq!(state(&mut driver)[0]["state"], "closed");
         driver.process.hang_up();
-        assert_eq!(driver.process.end().0, Some(0));
+        assert_eq!(driver.process.end().code, Some(0));
     }
 }
 
@@ -184,7 +185,7 @@ fn a_unix_socket_is_an_address_like_others() {
         let mut driver = Driver::connected(runtime, &address);
         assert_eq!(driver.ask(&json!({"t": 1, "cmd": "call", "method": "Echo"}))["ok"], true);
         testee.process.signal("TERM");
-        assert_eq!(testee.process.end().0, Some(0));
+        assert_eq!(testee.process.end().code, Some(0));
     }
 }
 
@@ -220,7 +221,7 @@ fn a_line_that_nobody_asked_is_complained_of_and_passed_over() {
         driver.process.say("");
         assert_eq!(state(&mut driver), json!([]));
         driver.process.hang_up();
-        let (code, [out, err]) = driver.process.end();
+        let Ended { code, left: [out, err], .. } = driver.process.end();
         assert_eq!((code, out.len(), err.len()), (Some(0), 0, 0), "{out:#?} {err:#?}");
     }
 }
@@ -240,7 +241,7 @@ fn at_the_end_of_its_input_everything_is_answered() {
         // When this is answered, both calls have left.
         assert_eq!(driver.ask(&json!({"t": "echo", "cmd": "call", "method": "Echo"}))["ok"], true);
         driver.process.hang_up();
-        let (code, [out, err]) = driver.process.end();
+        let Ended { code, left: [out, err], .. } = driver.process.end();
         assert_eq!((code, err.len()), (Some(0), 0), "{err:#?}");
         let mut answers: Vec<Value> = out.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
         answers.sort_by_key(|answer| answer["t"].to_string());
@@ -254,7 +255,7 @@ fn at_the_end_of_its_input_everything_is_answered() {
 
 #[test]
 fn a_wrong_command_line_is_one_line() {
-    let ended = Process::run(&["driver", "--runtime", "smol"]);
-    assert_one_error(&ended, 2, "there is no runtime \"smol\"");
-    assert_one_error(&Process::run(&["driver"]), 2, "driver needs to know what to run on");
+    let ended = run(&["driver", "--runtime", "smol"]);
+    assert_one_error(&ended, 2, &["there is no runtime \"smol\""]);
+    assert_one_error(&run(&["driver"]), 2, &["driver needs to know what to run on"]);
 }

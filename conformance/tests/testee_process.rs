@@ -5,7 +5,8 @@ mod support;
 
 use std::{net::TcpListener, sync::Arc, time::Duration};
 
-use support::{Process, Testee, assert_one_error, call, each, name, runtimes, stats_until, varint};
+use support::{Testee, call, each, name, run, runtimes, stats_until, varint};
+use tieline_commands::process::{Ended, assert_one_error};
 use tieline_tokio::{Client, ConnectError, Ran, Status};
 
 #[test]
@@ -109,7 +110,7 @@ fn sigterm_drains_under_load() {
             let (answered, error) = echoing.await.unwrap();
             assert!(answered > 0 && error.ran() == Ran::No, "after {answered}: {error}");
             assert_eq!(peer.closed().await.status, Status::GOING_AWAY);
-            let (code, [out, err]) = process.end();
+            let Ended { code, left: [out, err], .. } = process.end();
             assert_eq!(code, Some(0), "{err:#?}");
             assert!(err.is_empty(), "{err:#?}");
             assert!(out.last().unwrap().starts_with("goodbye: "), "{out:#?}");
@@ -129,7 +130,7 @@ fn what_does_not_end_in_time_is_interrupted() {
         stats_until(&peer, |stats| stats["running"] == 1).await;
         process.signal("TERM");
         assert_eq!(call.await.unwrap().unwrap_err().status(), Status::INTERRUPTED);
-        let (code, [_, err]) = process.end();
+        let Ended { code, left: [_, err], .. } = process.end();
         assert_eq!((code, err.len()), (Some(0), 0), "{err:#?}");
     });
 }
@@ -147,7 +148,7 @@ fn asked_twice_it_stops_at_once() {
         // Signals of one kind that come at once count once; this one comes when the first has been heard.
         while peer.call(&name("Echo"), "x").await.is_ok() {}
         process.signal("TERM");
-        let (code, [out, _]) = process.end();
+        let Ended { code, left: [out, _], .. } = process.end();
         assert_eq!(code, Some(0));
         assert_eq!(out.last().unwrap(), "goodbye: stopped at once, as asked twice");
     });
@@ -159,25 +160,25 @@ fn what_is_wrong_is_said_in_one_line() {
     let address = taken.local_addr().unwrap().to_string();
     for runtime in runtimes() {
         let testee = ["testee", "--runtime", runtime];
-        let ended = Process::run(&[&testee[..], &["--listen", &address]].concat());
-        assert_one_error(&ended, 1, &format!("cannot listen on {address}: "));
-        let ended = Process::run(&[&testee[..], &["--max-frame", "1"]].concat());
-        assert_one_error(&ended, 1, "limits.max_frame is 1, but must be 16 KiB to 1 MiB");
-        let ended = Process::run(&[&testee[..], &["--identifier", "no spaces"]].concat());
-        assert_one_error(&ended, 1, "the identifier \"no spaces\" is not");
+        let ended = run(&[&testee[..], &["--listen", &address]].concat());
+        assert_one_error(&ended, 1, &[&format!("cannot listen on {address}: ")]);
+        let ended = run(&[&testee[..], &["--max-frame", "1"]].concat());
+        assert_one_error(&ended, 1, &["limits.max_frame is 1, but must be 16 KiB to 1 MiB"]);
+        let ended = run(&[&testee[..], &["--identifier", "no spaces"]].concat());
+        assert_one_error(&ended, 1, &["the identifier \"no spaces\" is not"]);
     }
-    let ended = Process::run(&["testee", "--runtime", "smol"]);
-    assert_one_error(&ended, 2, "there is no runtime \"smol\": say one of tokio, async-std, mio");
-    assert_one_error(&Process::run(&["testee", "--max-frame", "x"]), 2, "--max-frame \"x\" is not a number");
-    assert_one_error(&Process::run(&["testee"]), 2, "--runtime, one of tokio, async-std, mio");
-    assert_one_error(&Process::run(&[]), 2, "say what to do: testee or driver");
+    let ended = run(&["testee", "--runtime", "smol"]);
+    assert_one_error(&ended, 2, &["there is no runtime \"smol\": say one of tokio, async-std, mio"]);
+    assert_one_error(&run(&["testee", "--max-frame", "x"]), 2, &["--max-frame \"x\" is not a number"]);
+    assert_one_error(&run(&["testee"]), 2, &["--runtime, one of tokio, async-std, mio"]);
+    assert_one_error(&run(&[]), 2, &["say what to do: testee or driver"]);
 }
 
 #[test]
 fn help_and_version() {
-    let (code, [out, err]) = Process::run(&["help"]);
+    let Ended { code, left: [out, err], .. } = run(&["help"]);
     assert_eq!((code, err.len()), (Some(0), 0));
     assert!(out.iter().any(|line| line.contains("testee --runtime tokio|async-std|mio")), "{out:#?}");
-    let (code, [out, _]) = Process::run(&["--version"]);
+    let Ended { code, left: [out, _], .. } = run(&["--version"]);
     assert_eq!((code, out.len()), (Some(0), 1));
 }

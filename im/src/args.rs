@@ -2,10 +2,15 @@
 
 use std::{ffi::OsString, time::Duration};
 
-use thiserror::Error;
+use tieline_commands::{
+    args::{self, Asked, CommandLine, Rest, UsageError},
+    runtimes::Flavour,
+};
 use tieline_core::wire::Escaped;
 
-use crate::{name::Name, runtimes::Flavour};
+use crate::name::Name;
+
+const LINE: CommandLine = CommandLine { program: "tieline-im", commands: &["demo", "node", "chat"] };
 
 /// What `help` prints.
 pub const USAGE: &str = "\
@@ -68,85 +73,17 @@ pub enum Command {
     Version,
 }
 
-/// A command line that makes no sense.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{0}; `tieline-im help` shows the usage")]
-pub struct UsageError(String);
-
-fn wrong<T>(what: String) -> Result<T, UsageError> {
-    Err(UsageError(what))
-}
-
-/// The arguments behind the command, taken one after the other.
-struct Rest {
-    command: &'static str,
-    args: std::vec::IntoIter<String>,
-}
-
-impl Rest {
-    /// The next option, and its value if it was given as `--option=value`.
-    fn option(&mut self) -> Option<(String, Option<String>)> {
-        let arg = self.args.next()?;
-        match arg.split_once('=') {
-            Some((option, value)) if arg.starts_with("--") => {
-                Some((option.to_owned(), Some(value.to_owned())))
-            }
-            _ => Some((arg, None)),
-        }
-    }
-
-    fn value(&mut self, option: &str, inline: Option<String>) -> Result<String, UsageError> {
-        match inline.or_else(|| self.args.next()) {
-            Some(value) if !value.is_empty() => Ok(value),
-            _ => wrong(format!("{option} wants a value")),
-        }
-    }
-
-    fn unknown<T>(&self, arg: &str) -> Result<T, UsageError> {
-        wrong(format!("`{}` does not know {:?}", self.command, Escaped(arg.as_bytes())))
-    }
-
-    fn name(&mut self, option: &str, inline: Option<String>) -> Result<Name, UsageError> {
-        let value = self.value(option, inline)?;
-        value.parse().or_else(|error| wrong(format!("{option}: {error}")))
-    }
-}
-
 /// Understands the arguments, without the program's name.
 ///
 /// # Errors
 /// [`UsageError`] says which argument is wrong and how.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
-    let mut texts = Vec::new();
-    for arg in args {
-        match arg.into_string() {
-            Ok(text) => texts.push(text),
-            Err(raw) => return wrong(format!("{raw:?} is not UTF-8")),
-        }
-    }
-    let mut args = texts.into_iter();
-    let Some(command) = args.next() else { return wrong("say what to do: demo, node or chat".to_owned()) };
-    let command = match &*command {
-        "help" | "--help" | "-h" => return Ok(Command::Help),
-        "--version" | "-V" => return Ok(Command::Version),
-        "demo" => "demo",
-        "node" => "node",
-        "chat" => "chat",
-        other => {
-            return wrong(format!(
-                "there is no command {:?}: say demo, node or chat",
-                Escaped(other.as_bytes())
-            ));
-        }
-    };
-    if args.as_slice().iter().any(|arg| arg == "--help" || arg == "-h") {
-        return Ok(Command::Help);
-    }
-    let rest = Rest { command, args };
-    match command {
-        "demo" => demo(rest),
-        "node" => node(rest),
-        _ => chat(rest),
+    match LINE.take(args)? {
+        Asked::Help => Ok(Command::Help),
+        Asked::Version => Ok(Command::Version),
+        Asked::Command("demo", rest) => demo(rest),
+        Asked::Command("node", rest) => node(rest),
+        Asked::Command(_, rest) => chat(rest),
     }
 }
 
@@ -159,7 +96,7 @@ fn demo(mut rest: Rest) -> Result<Command, UsageError> {
                 let value = rest.value("--messages", inline)?;
                 messages = match value.parse() {
                     Ok(number @ 0..=100_000) => number,
-                    _ => return wrong(format!("--messages {value:?} is not a number up to 100000")),
+                    _ => return LINE.wrong(format!("--messages {value:?} is not a number up to 100000")),
                 };
             }
             ("--runtimes", inline) => runtimes = pair(&rest.value("--runtimes", inline)?)?,
@@ -174,23 +111,23 @@ fn node(mut rest: Rest) -> Result<Command, UsageError> {
     let mut peers: Vec<(Name, String)> = Vec::new();
     while let Some((option, inline)) = rest.option() {
         match (&*option, inline) {
-            ("--id", inline) => id = Some(rest.name("--id", inline)?),
+            ("--id", inline) => id = Some(rest.read("--id", inline)?),
             ("--listen", inline) => {
                 listen = Some(address("--listen", rest.value("--listen", inline)?, true)?);
             }
             ("--peer", inline) => peers.push(peer(&rest.value("--peer", inline)?)?),
             ("--stop-at-eof", None) => stop_at_eof = true,
-            ("--runtime", inline) => runtime = flavour("--runtime", &rest.value("--runtime", inline)?)?,
+            ("--runtime", inline) => runtime = rest.read("--runtime", inline)?,
             _ => return rest.unknown(&option),
         }
     }
-    let Some(id) = id else { return wrong("a node needs a name: --id NAME".to_owned()) };
+    let Some(id) = id else { return LINE.wrong("a node needs a name: --id NAME") };
     for (index, (name, _)) in peers.iter().enumerate() {
         if *name == id {
-            return wrong(format!("--peer {name} is this node itself"));
+            return LINE.wrong(format!("--peer {name} is this node itself"));
         }
         if peers.iter().take(index).any(|(other, _)| other == name) {
-            return wrong(format!("--peer {name} is given twice"));
+            return LINE.wrong(format!("--peer {name} is given twice"));
         }
     }
     let listen = listen.unwrap_or_else(|| "127.0.0.1:0".to_owned());
@@ -201,60 +138,51 @@ fn chat(mut rest: Rest) -> Result<Command, UsageError> {
     let (mut user, mut node, mut timeout) = (None, None, Duration::from_secs(5));
     while let Some((option, inline)) = rest.option() {
         match &*option {
-            "--as" => user = Some(rest.name("--as", inline)?),
+            "--as" => user = Some(rest.read("--as", inline)?),
             "--node" => node = Some(address("--node", rest.value("--node", inline)?, false)?),
             "--timeout" => timeout = time(&rest.value("--timeout", inline)?)?,
             _ => return rest.unknown(&option),
         }
     }
-    let Some(user) = user else { return wrong("chat needs to know who you are: --as NAME".to_owned()) };
+    let Some(user) = user else { return LINE.wrong("chat needs to know who you are: --as NAME") };
     let Some(node) = node else {
-        return wrong("chat needs the address of a node: --node HOST:PORT".to_owned());
+        return LINE.wrong("chat needs the address of a node: --node HOST:PORT");
     };
     Ok(Command::Chat { user, node, timeout })
-}
-
-fn flavour(option: &str, value: &str) -> Result<Flavour, UsageError> {
-    value.parse().or_else(|error| wrong(format!("{option}: {error}")))
 }
 
 /// `NAME,NAME`, or one for both.
 fn pair(value: &str) -> Result<[Flavour; 2], UsageError> {
     let (one, two) = value.split_once(',').unwrap_or((value, value));
-    Ok([flavour("--runtimes", one)?, flavour("--runtimes", two)?])
+    Ok([LINE.read("--runtimes", one)?, LINE.read("--runtimes", two)?])
 }
 
 fn peer(value: &str) -> Result<(Name, String), UsageError> {
     let Some((name, at)) = value.split_once('=') else {
-        return wrong(format!("--peer {:?} is not NAME=HOST:PORT", Escaped(value.as_bytes())));
+        return LINE.wrong(format!("--peer {:?} is not NAME=HOST:PORT", Escaped::from(value)));
     };
-    let name = name.parse().or_else(|error| wrong(format!("--peer: {error}")))?;
+    let name = LINE.read("--peer", name)?;
     Ok((name, address("--peer", at.to_owned(), false)?))
 }
 
 /// `HOST:PORT`. Whether there is such a host is found out when it is used.
 fn address(option: &str, value: String, may_be_0: bool) -> Result<String, UsageError> {
-    let parts = value.rsplit_once(':').filter(|(host, _)| !host.is_empty());
-    match parts.and_then(|(_, port)| port.parse::<u16>().ok()) {
+    match args::port(&value) {
         Some(0) if !may_be_0 => {
-            wrong(format!("{option} {value}: port 0 cannot be dialled; take what `listening` says"))
+            LINE.wrong(format!("{option} {value}: port 0 cannot be dialled; take what `listening` says"))
         }
-        Some(_) if !value.chars().any(|c| c.is_whitespace() || c.is_control()) => Ok(value),
-        _ => wrong(format!("{option} {:?} is not HOST:PORT, e.g. 127.0.0.1:7001", Escaped(value.as_bytes()))),
+        Some(_) => Ok(value),
+        None => {
+            LINE.wrong(format!("{option} {:?} is not HOST:PORT, e.g. 127.0.0.1:7001", Escaped::from(&*value)))
+        }
     }
 }
 
-/// `500ms` or `2s`, from 10 ms to a minute.
+/// From 10 ms to a minute.
 fn time(value: &str) -> Result<Duration, UsageError> {
-    let number = |text: &str| text.parse::<u64>().ok();
-    let time = match (value.strip_suffix("ms"), value.strip_suffix('s')) {
-        (Some(text), _) => number(text).map(Duration::from_millis),
-        (None, Some(text)) => number(text).map(Duration::from_secs),
-        (None, None) => None,
-    };
-    match time {
+    match args::time(value) {
         Some(time) if (10..=60_000).contains(&time.as_millis()) => Ok(time),
-        _ => wrong(format!("--timeout {:?} is not a time from 10ms to 60s", Escaped(value.as_bytes()))),
+        _ => LINE.wrong(format!("--timeout {:?} is not a time from 10ms to 60s", Escaped::from(value))),
     }
 }
 
@@ -315,6 +243,7 @@ mod tests {
             ("node --id one --listen 127.0.0.1:99999", "is not HOST:PORT"),
             ("node --id one --peer two", "is not NAME=HOST:PORT"),
             ("node --id one --peer two=127.0.0.1:0", "port 0 cannot be dialled"),
+            ("node --id one --peer two=h\u{1b}:0", r#"--peer "h\u{1b}:0" is not HOST:PORT"#),
             ("node --id one --peer one=127.0.0.1:1", "this node itself"),
             ("node --id one --peer two=h:1 --peer two=h:2", "given twice"),
             ("chat --as alice", "--node HOST:PORT"),

@@ -10,7 +10,6 @@
 //! | [`wire`] | what the methods of `tieline.im.v1` say to one another |
 //! | [`node`] | a router with a server around it |
 //! | [`user`] | a user's connection to a node |
-//! | [`runtimes`] | what a node can run on |
 //! | [`args`], [`demo`], [`serve`], [`chat`] | the commands |
 //!
 //! What is deliberately not here: accounts and passwords (anybody may take a name that is free), a store for those who
@@ -25,7 +24,6 @@ mod name;
 pub mod node;
 mod print;
 pub mod router;
-pub mod runtimes;
 pub mod serve;
 mod tether;
 mod trouble;

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use tieline_commands::complain;
 use tieline_im::{
     args::{self, Command, USAGE},
     chat, demo, serve,
@@ -58,9 +59,4 @@ async fn run(command: Command) -> Result<bool, Box<dyn Error>> {
 fn tell(text: &str) -> Result<bool, Box<dyn Error>> {
     io::stdout().write_all(text.as_bytes())?;
     Ok(true)
-}
-
-/// One line on the standard error; if nobody reads that, the exit code still tells.
-fn complain(what: &impl std::fmt::Display) {
-    let _ = writeln!(io::stderr(), "error: {what}");
 }

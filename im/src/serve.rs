@@ -3,6 +3,7 @@
 use std::{io, time::Duration};
 
 use thiserror::Error;
+use tieline_commands::runtimes::{self, Flavour, Program};
 use tieline_tokio::Runtime;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -13,7 +14,6 @@ use crate::{
     name::Name,
     node::{Node, StartError},
     print::say,
-    runtimes::{self, Flavour, Program},
 };
 
 /// How long what is under way may take when the node is told to stop.

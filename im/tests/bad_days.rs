@@ -5,11 +5,12 @@ mod common;
 
 use std::net::TcpListener;
 
-use common::{Process, assert_one_error, nobody, silent_server, version_2_server, web_server};
+use common::{chat, nobody, node, run, silent_server, version_2_server, web_server};
+use tieline_commands::process::{Process, assert_one_error};
 
 fn pair() -> (Process, Process, String, String) {
-    let (two, at_two) = Process::node("two", &[]);
-    let (mut one, at_one) = Process::node("one", &["--peer", &format!("two={at_two}")]);
+    let (two, at_two) = node("two", &[]);
+    let (mut one, at_one) = node("one", &["--peer", &format!("two={at_two}")]);
     one.expect("peer two is connected");
     (one, two, at_one, at_two)
 }
@@ -18,37 +19,37 @@ fn pair() -> (Process, Process, String, String) {
 fn the_port_is_taken() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let ended = Process::run(&["node", "--id", "one", "--listen", &address]);
+    let ended = run(&["node", "--id", "one", "--listen", &address]);
     let listen = format!("cannot listen on {address}: Address already in use");
     assert_one_error(&ended, 1, &[&listen, "; stop who uses the port, or take port 0"]);
 }
 
 #[test]
 fn bad_names_and_arguments() {
-    let ended = Process::run(&["node", "--id", "no spaces"]);
+    let ended = run(&["node", "--id", "no spaces"]);
     assert_one_error(&ended, 2, &["--id", r#""no spaces""#, "choose another", "tieline-im help"]);
-    let ended = Process::run(&["chat", "--as", "al\nice", "--node", "127.0.0.1:1"]);
+    let ended = run(&["chat", "--as", "al\nice", "--node", "127.0.0.1:1"]);
     assert_one_error(&ended, 2, &["--as", r#""al\nice""#, "choose another"]);
-    let ended = Process::run(&["frobnicate"]);
+    let ended = run(&["frobnicate"]);
     assert_one_error(&ended, 2, &["frobnicate", "demo, node or chat"]);
-    let ended = Process::run(&["demo", "--runtimes", "tokio,smol"]);
+    let ended = run(&["demo", "--runtimes", "tokio,smol"]);
     assert_one_error(&ended, 2, &["--runtimes", r#"no runtime "smol""#, "tokio", "async-std", "mio"]);
-    let ended = Process::run(&["chat", "--as", "alice", "--node", "nonsense"]);
+    let ended = run(&["chat", "--as", "alice", "--node", "nonsense"]);
     assert_one_error(&ended, 2, &["--node", "nonsense", "HOST:PORT"]);
 
-    let (_node, at) = Process::node("one", &[]);
-    let mut alice = Process::chat("alice", &at, &[]);
+    let (_node, at) = node("one", &[]);
+    let mut alice = chat("alice", &at, &[]);
     alice.say("/to b!b hi");
     let line = alice.expect("error: ");
     assert!(line.contains(r#"the name "b!b""#) && line.contains("choose another"), "{line}");
     alice.hang_up();
-    assert_eq!(alice.end().0, Some(1), "what was not understood fails the command");
+    assert_eq!(alice.end().code, Some(1), "what was not understood fails the command");
 }
 
 #[test]
 fn an_unknown_user() {
     let (_one, _two, at_one, _) = pair();
-    let mut alice = Process::chat("alice", &at_one, &[]);
+    let mut alice = chat("alice", &at_one, &[]);
     alice.say("/to nemo hi");
     let line = alice.expect("nemo: ");
     assert_eq!(
@@ -58,14 +59,14 @@ fn an_unknown_user() {
     alice.say("/where nemo");
     alice.expect("nemo is not logged in at any node");
     alice.hang_up();
-    assert_eq!(alice.end().0, Some(1));
+    assert_eq!(alice.end().code, Some(1));
 }
 
 #[test]
 fn a_name_that_is_taken() {
-    let (_node, at) = Process::node("one", &[]);
-    let alice = Process::chat("alice", &at, &[]);
-    let ended = Process::run(&["chat", "--as", "alice", "--node", &at]);
+    let (_node, at) = node("one", &[]);
+    let alice = chat("alice", &at, &[]);
+    let ended = run(&["chat", "--as", "alice", "--node", &at]);
     assert_one_error(&ended, 1, &["alice is logged in here already", "choose another name"]);
     drop(alice);
 }
@@ -73,7 +74,7 @@ fn a_name_that_is_taken() {
 #[test]
 fn nobody_listens() {
     let address = nobody();
-    let ended = Process::run(&["chat", "--as", "alice", "--node", &address]);
+    let ended = run(&["chat", "--as", "alice", "--node", &address]);
     let connect = format!("cannot connect to {address}: Connection refused");
     assert_one_error(&ended, 1, &[&connect, "is a node listening there?"]);
 }
@@ -81,21 +82,21 @@ fn nobody_listens() {
 #[test]
 fn a_web_server_is_no_node() {
     let address = web_server();
-    let ended = Process::run(&["chat", "--as", "alice", "--node", &address]);
+    let ended = run(&["chat", "--as", "alice", "--node", &address]);
     assert_one_error(&ended, 1, &[&address, "did not check in", "is it a Tieline node"]);
 }
 
 #[test]
 fn a_server_that_says_nothing() {
     let address = silent_server();
-    let ended = Process::run(&["chat", "--as", "alice", "--node", &address, "--timeout", "300ms"]);
+    let ended = run(&["chat", "--as", "alice", "--node", &address, "--timeout", "300ms"]);
     assert_one_error(&ended, 1, &[&address, "did not check in", "is it a Tieline node?"]);
 }
 
 #[test]
 fn a_node_of_another_version() {
     let address = version_2_server();
-    let ended = Process::run(&["chat", "--as", "alice", "--node", &address]);
+    let ended = run(&["chat", "--as", "alice", "--node", &address]);
     assert_one_error(&ended, 1, &[&address, "VERSION_UNSUPPORTED", "bring both ends to the same version"]);
 }
 
@@ -108,10 +109,10 @@ fn peers_that_are_no_nodes() {
         (version_2_server(), "bring both ends to the same version"),
         (nobody(), "is a node listening there?"),
     ] {
-        let (mut one, at) = Process::node("one", &["--peer", &format!("two={address}")]);
+        let (mut one, at) = node("one", &["--peer", &format!("two={address}")]);
         let line = one.expect("peer two cannot be reached");
         assert!(line.contains(&address) && line.contains(part), "{line}");
-        let mut alice = Process::chat("alice", &at, &[]);
+        let mut alice = chat("alice", &at, &[]);
         alice.say("/to bob hi");
         let line = alice.expect("bob: ");
         assert!(
@@ -125,14 +126,14 @@ fn peers_that_are_no_nodes() {
         alice.say("/to alice but here all is well");
         alice.expect("✓ accepted ✓ delivered");
         one.signal("INT");
-        assert_eq!(one.end().0, Some(0));
+        assert_eq!(one.end().code, Some(0));
     }
 }
 
 #[test]
 fn a_peer_of_another_name() {
-    let (_two, at_two) = Process::node("two", &[]);
-    let (mut one, _) = Process::node("one", &["--peer", &format!("three={at_two}")]);
+    let (_two, at_two) = node("two", &[]);
+    let (mut one, _) = node("one", &["--peer", &format!("three={at_two}")]);
     let line = one.expect("peer three cannot be used");
     assert!(line.contains(&format!("{at_two} is node:two, not node:three; correct --peer")), "{line}");
 }
@@ -140,8 +141,8 @@ fn a_peer_of_another_name() {
 #[test]
 fn a_node_that_dies_while_a_message_is_under_way() {
     let (_one, two, at_one, at_two) = pair();
-    let mut alice = Process::chat("alice", &at_one, &["--timeout", "1500ms"]);
-    let mut bob = Process::chat("bob", &at_two, &[]);
+    let mut alice = chat("alice", &at_one, &["--timeout", "1500ms"]);
+    let mut bob = chat("bob", &at_two, &[]);
     alice.say("/to bob hi");
     bob.expect("alice: hi");
     alice.expect("✓ delivered");
@@ -160,17 +161,17 @@ fn a_node_that_dies_while_a_message_is_under_way() {
     let line = alice.expect("bob: ");
     assert!(line.starts_with("bob: not delivered: ") && line.ends_with("try again"), "{line}");
     alice.hang_up();
-    assert_eq!(alice.end().0, Some(1));
+    assert_eq!(alice.end().code, Some(1));
     bob.hang_up();
-    let (_, lines) = bob.end();
+    let lines = bob.end().seen;
     assert!(!lines.iter().any(|line| line.contains("and now?")), "{lines:#?}");
 }
 
 #[test]
 fn a_node_that_dies_and_comes_back_in_time() {
     let (_one, two, at_one, at_two) = pair();
-    let mut alice = Process::chat("alice", &at_one, &["--timeout", "15s"]);
-    let mut bob = Process::chat("bob", &at_two, &[]);
+    let mut alice = chat("alice", &at_one, &["--timeout", "15s"]);
+    let mut bob = chat("bob", &at_two, &[]);
     alice.say("/to bob hi");
     bob.expect("alice: hi");
     alice.expect("✓ delivered");
@@ -182,32 +183,32 @@ fn a_node_that_dies_and_comes_back_in_time() {
     alice.expect("alice is at one");
     two.signal("KILL");
     two.end();
-    let (_two, _) = Process::node("two", &["--listen", &at_two]);
+    let (_two, _) = node("two", &["--listen", &at_two]);
     bob.expect("bob: back at two");
     for text in ["first", "second", "third"] {
         bob.expect(&format!("alice: {text}"));
         alice.expect("bob  ✓ accepted ✓ delivered");
     }
     alice.hang_up();
-    assert_eq!(alice.end().0, Some(0));
+    assert_eq!(alice.end().code, Some(0));
     bob.hang_up();
-    let (_, lines) = bob.end();
+    let lines = bob.end().seen;
     let read: Vec<_> = lines.iter().filter(|line| line.starts_with("alice: ")).collect();
     assert_eq!(read, ["alice: hi", "alice: first", "alice: second", "alice: third"]);
 }
 
 #[test]
 fn the_users_own_node_dies_and_comes_back() {
-    let (node, at) = Process::node("one", &[]);
-    let mut alice = Process::chat("alice", &at, &["--timeout", "2s"]);
-    node.signal("KILL");
-    node.end();
+    let (one, at) = node("one", &[]);
+    let mut alice = chat("alice", &at, &["--timeout", "2s"]);
+    one.signal("KILL");
+    one.end();
     alice.expect("alice: the connection is lost");
     alice.say("/to bob hi");
     let line = alice.expect("bob: ");
     assert!(line.starts_with("bob: not delivered: the node at 127.0.0.1:"), "{line}");
     assert!(line.contains(" cannot be reached (") && line.ends_with("; try again"), "{line}");
-    let (_node, _) = Process::node("one", &["--listen", &at]);
+    let (_node, _) = node("one", &["--listen", &at]);
     alice.expect("alice: back at one");
     alice.say("/to alice here again");
     alice.expect("alice: here again");
@@ -216,9 +217,9 @@ fn the_users_own_node_dies_and_comes_back() {
 
 #[test]
 fn a_receiver_who_hangs_holds_up_nobody_else() {
-    let (_node, at) = Process::node("one", &[]);
-    let mut alice = Process::chat("alice", &at, &["--timeout", "1s"]);
-    let bob = Process::chat("bob", &at, &[]);
+    let (_node, at) = node("one", &[]);
+    let mut alice = chat("alice", &at, &["--timeout", "1s"]);
+    let bob = chat("bob", &at, &[]);
     bob.signal("STOP");
     alice.say("/to bob hello?");
     alice.say("/to alice I wait");

@@ -3,7 +3,8 @@
 
 mod common;
 
-use common::{Process, signal};
+use common::{run, start};
+use tieline_commands::process::{Ended, signal};
 
 fn assert_good(lines: &[String], messages: u32) {
     let all = lines.join("\n");
@@ -29,7 +30,7 @@ fn assert_good(lines: &[String], messages: u32) {
 
 #[test]
 fn the_script_checks_a_thousand_messages_each_way() {
-    let (code, lines) = Process::run(&["demo", "--script"]);
+    let Ended { code, seen: lines, .. } = run(&["demo", "--script"]);
     assert_eq!(code, Some(0), "{lines:#?}");
     assert_good(&lines, 1000);
 }
@@ -37,7 +38,8 @@ fn the_script_checks_a_thousand_messages_each_way() {
 #[test]
 fn nodes_on_different_runtimes_talk() {
     for runtimes in ["tokio,async-std", "async-std,mio", "mio,tokio", "mio"] {
-        let (code, lines) = Process::run(&["demo", "--script", "--messages", "300", "--runtimes", runtimes]);
+        let Ended { code, seen: lines, .. } =
+            run(&["demo", "--script", "--messages", "300", "--runtimes", runtimes]);
         assert_eq!(code, Some(0), "{runtimes}: {lines:#?}");
         assert_good(&lines, 300);
         let (one, two) = runtimes.split_once(',').unwrap_or((runtimes, runtimes));
@@ -50,19 +52,19 @@ fn nodes_on_different_runtimes_talk() {
 
 #[test]
 fn without_a_terminal_it_runs_by_itself() {
-    let (code, lines) = Process::run(&["demo", "--messages", "50"]);
+    let Ended { code, seen: lines, .. } = run(&["demo", "--messages", "50"]);
     assert_eq!(code, Some(0), "{lines:#?}");
     assert_good(&lines, 50);
 }
 
 #[test]
 fn a_node_that_dies_fails_the_script() {
-    let mut demo = Process::start(&["demo", "--script", "--messages", "100000"]);
+    let mut demo = start(&["demo", "--script", "--messages", "100000"]);
     let line = demo.expect("node two listens on ");
     let pid = line.rsplit_once("(process ").unwrap().1.trim_end_matches(')').parse().unwrap();
     demo.expect("100000 more each way");
     signal(pid, "KILL");
-    let (code, lines) = demo.end();
+    let Ended { code, seen: lines, .. } = demo.end();
     assert_eq!(code, Some(1), "{lines:#?}");
     let all = lines.join("\n");
     assert!(all.contains("not as it should be  ✗") && all.contains("error: "), "{all}");
@@ -71,10 +73,9 @@ fn a_node_that_dies_fails_the_script() {
 
 #[test]
 fn nodes_do_not_outlive_a_demo_that_is_killed() {
-    let mut demo = Process::start(&["demo", "--script", "--messages", "100000"]);
+    let mut demo = start(&["demo", "--script", "--messages", "100000"]);
     demo.expect("100000 more each way");
     demo.signal("KILL");
     // The nodes hold its standard error: that it is closed means that they have ended, too.
-    let (code, _) = demo.end();
-    assert_eq!(code, None);
+    assert_eq!(demo.end().code, None);
 }

@@ -3,7 +3,8 @@
 
 mod common;
 
-use common::Process;
+use common::{chat, node, run};
+use tieline_commands::process::{Ended, Process};
 
 /// Two nodes that know each other: one dials two.
 fn cluster() -> (Process, Process, String, String) {
@@ -12,8 +13,8 @@ fn cluster() -> (Process, Process, String, String) {
 
 fn cluster_on(runtime: &str) -> (Process, Process, String, String) {
     let on = ["--listen", "127.0.0.1:0", "--runtime", runtime];
-    let (two, at_two) = Process::node("two", &on);
-    let (mut one, at_one) = Process::node("one", &[&on[..], &["--peer", &format!("two={at_two}")]].concat());
+    let (two, at_two) = node("two", &on);
+    let (mut one, at_one) = node("one", &[&on[..], &["--peer", &format!("two={at_two}")]].concat());
     one.expect("peer two is connected");
     (one, two, at_one, at_two)
 }
@@ -21,8 +22,8 @@ fn cluster_on(runtime: &str) -> (Process, Process, String, String) {
 #[test]
 fn users_of_two_nodes_talk() {
     let (_one, _two, at_one, at_two) = cluster();
-    let mut alice = Process::chat("alice", &at_one, &[]);
-    let mut bob = Process::chat("bob", &at_two, &[]);
+    let mut alice = chat("alice", &at_one, &[]);
+    let mut bob = chat("bob", &at_two, &[]);
     alice.say("/to bob hi");
     bob.expect("alice: hi");
     let line = alice.expect("✓");
@@ -48,7 +49,7 @@ fn users_of_two_nodes_talk() {
     alice.expect("alice → one → alice  ✓ accepted ✓ delivered");
 
     bob.say("/quit");
-    assert_eq!(bob.end().0, Some(0));
+    assert_eq!(bob.end().code, Some(0));
     // Node two hears of it in its own time; each answer is true when it is given.
     let gone = (0..10_000).any(|_| {
         alice.say("/where bob");
@@ -56,14 +57,14 @@ fn users_of_two_nodes_talk() {
     });
     assert!(gone);
     alice.hang_up();
-    assert_eq!(alice.end().0, Some(0));
+    assert_eq!(alice.end().code, Some(0));
 }
 
 #[test]
 fn what_others_write_is_escaped() {
-    let (_node, at) = Process::node("one", &[]);
-    let mut alice = Process::chat("alice", &at, &[]);
-    let mut bob = Process::chat("bob", &at, &[]);
+    let (_node, at) = node("one", &[]);
+    let mut alice = chat("alice", &at, &[]);
+    let mut bob = chat("bob", &at, &[]);
     alice.say("/to bob \u{1b}[31mred \u{202e}drow it's \"鲍勃\"");
     let line = bob.expect("alice: ");
     assert_eq!(line, r#"alice: \u{1b}[31mred \u{202e}drow it's "鲍勃""#);
@@ -79,8 +80,8 @@ fn what_others_write_is_escaped() {
 #[test]
 fn many_messages_arrive_once_and_in_order() {
     let (_one, _two, at_one, at_two) = cluster();
-    let mut alice = Process::chat("alice", &at_one, &[]);
-    let mut bob = Process::chat("bob", &at_two, &[]);
+    let mut alice = chat("alice", &at_one, &[]);
+    let mut bob = chat("bob", &at_two, &[]);
     for number in 0..200 {
         alice.say(&format!("/to bob {number}"));
     }
@@ -88,11 +89,11 @@ fn many_messages_arrive_once_and_in_order() {
     for number in 0..200 {
         assert_eq!(bob.expect("alice: "), format!("alice: {number}"));
     }
-    let (code, lines) = alice.end();
+    let Ended { code, seen: lines, .. } = alice.end();
     assert_eq!(code, Some(0));
     assert_eq!(lines.iter().filter(|line| line.ends_with("✓ accepted ✓ delivered")).count(), 200);
     bob.hang_up();
-    let (_, lines) = bob.end();
+    let lines = bob.end().seen;
     assert_eq!(lines.iter().filter(|line| line.starts_with("alice: ")).count(), 200);
 }
 
@@ -100,12 +101,12 @@ fn many_messages_arrive_once_and_in_order() {
 fn nodes_stop_cleanly() {
     for (name, runtime) in [("INT", "tokio"), ("TERM", "tokio"), ("INT", "async-std"), ("TERM", "mio")] {
         let (one, two, at_one, _) = cluster_on(runtime);
-        let mut alice = Process::chat("alice", &at_one, &[]);
+        let mut alice = chat("alice", &at_one, &[]);
         alice.say("/to alice hi");
         alice.expect("✓ delivered");
         for node in [one, two] {
             node.signal(name);
-            let (code, lines) = node.end();
+            let Ended { code, seen: lines, .. } = node.end();
             assert_eq!(code, Some(0), "{lines:#?}");
             assert_eq!(
                 lines.iter().filter(|line| line.starts_with("goodbye from ")).count(),
@@ -120,9 +121,9 @@ fn nodes_stop_cleanly() {
 #[test]
 fn a_node_that_stops_finishes_what_is_under_way() {
     let (_one, two, at_one, at_two) = cluster();
-    let mut alice = Process::chat("alice", &at_one, &[]);
-    let mut bob = Process::chat("bob", &at_two, &[]);
-    let mut carol = Process::chat("carol", &at_two, &[]);
+    let mut alice = chat("alice", &at_one, &[]);
+    let mut bob = chat("bob", &at_two, &[]);
+    let mut carol = chat("carol", &at_two, &[]);
     // Node one knows where both are from now on.
     for user in [("bob", &mut bob), ("carol", &mut carol)] {
         alice.say(&format!("/to {} hi", user.0));
@@ -140,15 +141,15 @@ fn a_node_that_stops_finishes_what_is_under_way() {
     bob.signal("CONT");
     bob.expect("alice: are you awake?");
     alice.expect("bob  ✓ accepted ✓ delivered");
-    let (code, lines) = two.end();
+    let Ended { code, seen: lines, .. } = two.end();
     assert_eq!(code, Some(0), "{lines:#?}");
 }
 
 #[test]
 fn help_and_version() {
-    let (code, lines) = Process::run(&["help"]);
+    let Ended { code, seen: lines, .. } = run(&["help"]);
     assert_eq!(code, Some(0));
     assert!(lines.iter().any(|line| line.contains("tieline-im chat --as NAME --node HOST:PORT")));
-    let (code, lines) = Process::run(&["--version"]);
+    let Ended { code, seen: lines, .. } = run(&["--version"]);
     assert_eq!((code, lines.len()), (Some(0), 1));
 }

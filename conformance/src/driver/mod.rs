@@ -19,6 +19,7 @@ use std::{
 };
 
 use tieline::Runtime;
+use tieline_commands::runtimes::Program;
 use tokio::sync::{Notify, mpsc};
 
 use self::{
@@ -27,7 +28,6 @@ use self::{
     reply::Reply,
     session::Session,
 };
-use crate::runtimes::Program;
 
 /// Commands that wait for their answers at once.
 const MAX_WAITING: usize = 16_384;

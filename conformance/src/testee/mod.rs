@@ -11,10 +11,11 @@ use std::{
 };
 
 use tieline::{Decision, Limits, ListenError, Runtime, Server};
+use tieline_commands::runtimes::Program;
 
 pub use self::methods::SERVICE;
 use self::methods::{Testee, services};
-use crate::{runtimes::Program, stop::Stop};
+use crate::stop::Stop;
 
 /// All that a testee can be told.
 #[derive(Debug, Clone, PartialEq, Eq)]

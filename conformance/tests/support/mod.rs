@@ -1,142 +1,27 @@
-//! Processes under test: started, talked to by lines, waited for with a bound, and never left behind.
-#![allow(
-    dead_code,
-    unreachable_pub,
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stdout,
-    clippy::missing_panics_doc
-)]
+//! Testees and drivers under test.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::print_stdout, clippy::missing_panics_doc)]
 
-use std::{
-    future::Future,
-    io::{BufRead, BufReader, Read, Write},
-    process::{Child, ChildStdin, Command, Stdio},
-    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
-    thread,
-    time::{Duration, Instant},
-};
+use std::{future::Future, time::Instant};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
-use tieline_conformance::runtimes::NAMES;
+use tieline_commands::{
+    process::{Ended, PATIENCE, Process},
+    runtimes::NAMES,
+};
 use tieline_tokio::{Client, Peer, Status};
 use tokio::time::timeout;
 
-/// How long anything may take. Nothing comes near it unless it is broken.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+const PROGRAM: &str = env!("CARGO_BIN_EXE_tieline-conformance");
+
+/// Runs `tieline-conformance` to its end, without input.
+pub fn run(args: &[&str]) -> Ended {
+    Process::run(PROGRAM, args)
+}
 
 /// Every runtime that there is.
 pub fn runtimes() -> impl Iterator<Item = &'static str> + Clone {
     NAMES.into_iter().map(|(name, _)| name)
-}
-
-pub struct Process {
-    what: String,
-    child: Child,
-    input: Option<ChildStdin>,
-    lines: Receiver<(usize, String)>,
-    /// What came on the standard output and on the standard error and was not looked for yet.
-    waiting: [Vec<String>; 2],
-}
-
-fn pump(stream: usize, from: impl Read + Send + 'static, to: Sender<(usize, String)>) {
-    thread::spawn(move || {
-        for line in BufReader::new(from).lines().map_while(Result::ok) {
-            if to.send((stream, line)).is_err() {
-                return;
-            }
-        }
-    });
-}
-
-impl Process {
-    /// Starts `tieline-conformance` with these arguments.
-    pub fn start(args: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tieline-conformance"))
-            .args(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let (sender, lines) = channel();
-        pump(0, child.stdout.take().unwrap(), sender.clone());
-        pump(1, child.stderr.take().unwrap(), sender);
-        let input = child.stdin.take();
-        Self { what: args.join(" "), child, input, lines, waiting: Default::default() }
-    }
-
-    /// Types a line.
-    pub fn say(&mut self, line: &str) {
-        let input = self.input.as_mut().unwrap();
-        writeln!(input, "{line}").unwrap();
-        input.flush().unwrap();
-    }
-
-    /// The end of the input.
-    pub fn hang_up(&mut self) {
-        self.input = None;
-    }
-
-    pub fn signal(&self, name: &str) {
-        let script = format!("kill -{name} {}", self.child.id());
-        assert!(Command::new("sh").args(["-c", &script]).status().unwrap().success());
-    }
-
-    /// The first line for which this is so, of the standard output (0) or error (1); others are kept.
-    pub fn find(&mut self, stream: usize, what: &str, is: impl Fn(&str) -> bool) -> String {
-        let limit = Instant::now() + PATIENCE;
-        loop {
-            if let Some(at) = self.waiting[stream].iter().position(|line| is(line)) {
-                return self.waiting[stream].remove(at);
-            }
-            match self.lines.recv_timeout(limit.saturating_duration_since(Instant::now())) {
-                Ok((stream, line)) => self.waiting[stream].push(line),
-                Err(error) => panic!("{}: {error:?}, no {what} among {:#?}", self.what, self.waiting),
-            }
-        }
-    }
-
-    /// Waits for the end: the exit code, if it was not a signal, and the lines that are left.
-    pub fn end(mut self) -> (Option<i32>, [Vec<String>; 2]) {
-        let limit = Instant::now() + PATIENCE;
-        loop {
-            match self.lines.recv_timeout(limit.saturating_duration_since(Instant::now())) {
-                Ok((stream, line)) => self.waiting[stream].push(line),
-                // Its output is closed: it has ended.
-                Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => {
-                    panic!("{}: it does not end: {:#?}", self.what, self.waiting)
-                }
-            }
-        }
-        let code = self.child.wait().unwrap().code();
-        (code, std::mem::take(&mut self.waiting))
-    }
-
-    /// Runs it to its end, without input.
-    pub fn run(args: &[&str]) -> (Option<i32>, [Vec<String>; 2]) {
-        let mut process = Self::start(args);
-        process.hang_up();
-        process.end()
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// One error in one line, with this in it, nothing else, and a failed exit.
-pub fn assert_one_error(ended: &(Option<i32>, [Vec<String>; 2]), expected: i32, part: &str) {
-    let (code, [out, err]) = ended;
-    assert_eq!(*code, Some(expected), "{err:#?}");
-    assert!(out.is_empty(), "{out:#?}");
-    let [line] = &err[..] else { panic!("not one line: {err:#?}") };
-    assert!(line.starts_with("error: ") && line.contains(part), "no {part:?} in {line:?}");
 }
 
 // ---- testees ------------------------------------------------------------------------------------------------------
@@ -148,7 +33,7 @@ pub struct Testee {
 
 impl Testee {
     pub fn start(runtime: &str, options: &[&str]) -> Self {
-        let mut process = Process::start(&[&["testee", "--runtime", runtime], options].concat());
+        let mut process = Process::start(PROGRAM, &[&["testee", "--runtime", runtime], options].concat());
         let line = process.find(0, "address", |line| line.starts_with("listening "));
         let address = line.strip_prefix("listening ").unwrap().to_owned();
         Self { process, address }
@@ -222,7 +107,7 @@ pub struct Driver {
 
 impl Driver {
     pub fn start(runtime: &str) -> Self {
-        Self { process: Process::start(&["driver", "--runtime", runtime]) }
+        Self { process: Process::start(PROGRAM, &["driver", "--runtime", runtime]) }
     }
 
     /// A driver with a checked-in connection.

@@ -7,15 +7,13 @@ use std::{
 };
 
 use thiserror::Error;
+use tieline_commands::runtimes::Flavour;
+use tieline_core::wire::Escaped;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, ChildStdin, ChildStdout, Command},
     time,
 };
-
-use tieline_core::wire::Escaped;
-
-use crate::runtimes::Flavour;
 
 /// How long a node has to listen, and to stop.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -10,6 +10,7 @@ use std::{
 };
 
 use thiserror::Error;
+use tieline_commands::runtimes::Flavour;
 use tokio::{task::JoinSet, time};
 
 pub use self::cluster::ClusterError;
@@ -18,7 +19,6 @@ use crate::{
     chat,
     name::Name,
     print::{self, note, say, shown},
-    runtimes::Flavour,
     typed::{HELP, Typed, lines},
     user::{Event, JoinError, User},
 };

@@ -1,154 +1,39 @@
-//! Processes under test: started, talked to by lines, waited for with a bound, and never left behind.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc)]
+//! Nodes and users as processes, and servers that are no nodes.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::missing_panics_doc)]
 
 use std::{
-    collections::VecDeque,
-    io::{BufRead, BufReader, Read, Write},
+    io::{Read, Write},
     net::{TcpListener, TcpStream},
-    process::{Child, ChildStdin, Command, Stdio},
-    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     thread,
-    time::{Duration, Instant},
 };
 
-/// How long anything may take. Nothing comes near it unless it is broken.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+use tieline_commands::process::{Ended, Process};
 
-pub struct Process {
-    pub what: String,
-    child: Child,
-    input: Option<ChildStdin>,
-    lines: Receiver<(usize, String)>,
-    /// What came on the standard output and on the standard error and was not looked for yet. The order between the two
-    /// is by chance.
-    waiting: [VecDeque<String>; 2],
-    pub seen: Vec<String>,
+const PROGRAM: &str = env!("CARGO_BIN_EXE_tieline-im");
+
+/// Starts `tieline-im` with these arguments.
+pub fn start(args: &[&str]) -> Process {
+    Process::start(PROGRAM, args)
 }
 
-fn pump(stream: usize, from: impl Read + Send + 'static, to: Sender<(usize, String)>) {
-    thread::spawn(move || {
-        for line in BufReader::new(from).lines().map_while(Result::ok) {
-            if to.send((stream, line)).is_err() {
-                return;
-            }
-        }
-    });
+/// Runs it to its end, without input.
+pub fn run(args: &[&str]) -> Ended {
+    Process::run(PROGRAM, args)
 }
 
-impl Process {
-    /// Starts `tieline-im` with these arguments.
-    pub fn start(args: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tieline-im"))
-            .args(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let (sender, lines) = channel();
-        pump(0, child.stdout.take().unwrap(), sender.clone());
-        pump(1, child.stderr.take().unwrap(), sender);
-        let input = child.stdin.take();
-        Self { what: args.join(" "), child, input, lines, waiting: Default::default(), seen: Vec::new() }
-    }
-
-    /// A node that listens, and its address.
-    pub fn node(id: &str, more: &[&str]) -> (Self, String) {
-        let mut process = Self::start(&[&["node", "--id", id], more].concat());
-        let line = process.expect("listening ");
-        let address = line.strip_prefix("listening ").unwrap().to_owned();
-        (process, address)
-    }
-
-    /// A user who is logged in.
-    pub fn chat(user: &str, node: &str, more: &[&str]) -> Self {
-        let mut process = Self::start(&[&["chat", "--as", user, "--node", node], more].concat());
-        process.expect(&format!("{user} is at "));
-        process
-    }
-
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    pub fn signal(&self, name: &str) {
-        signal(self.pid(), name);
-    }
-
-    /// Types a line.
-    pub fn say(&mut self, line: &str) {
-        let input = self.input.as_mut().unwrap();
-        writeln!(input, "{line}").unwrap();
-        input.flush().unwrap();
-    }
-
-    /// The end of the input.
-    pub fn hang_up(&mut self) {
-        self.input = None;
-    }
-
-    /// The next line with this in it; lines before it in its stream are passed over.
-    pub fn expect(&mut self, part: &str) -> String {
-        let limit = Instant::now() + PATIENCE;
-        loop {
-            for waiting in &mut self.waiting {
-                if let Some(at) = waiting.iter().position(|line| line.contains(part)) {
-                    return waiting.drain(..=at).next_back().unwrap();
-                }
-            }
-            match self.lines.recv_timeout(limit.saturating_duration_since(Instant::now())) {
-                Ok((stream, line)) => {
-                    self.seen.push(line.clone());
-                    self.waiting[stream].push_back(line);
-                }
-                Err(error) => panic!("{}: {error:?}, no {part:?} among {:#?}", self.what, self.seen),
-            }
-        }
-    }
-
-    /// Waits for the end: the exit code, if it was not a signal, and all lines.
-    pub fn end(mut self) -> (Option<i32>, Vec<String>) {
-        let limit = Instant::now() + PATIENCE;
-        loop {
-            match self.lines.recv_timeout(limit.saturating_duration_since(Instant::now())) {
-                Ok((_, line)) => self.seen.push(line),
-                // Its output is closed: it has ended.
-                Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => panic!("{}: it does not end: {:#?}", self.what, self.seen),
-            }
-        }
-        let code = self.child.wait().unwrap().code();
-        (code, std::mem::take(&mut self.seen))
-    }
-
-    /// Runs it to its end, without input.
-    pub fn run(args: &[&str]) -> (Option<i32>, Vec<String>) {
-        let mut process = Self::start(args);
-        process.hang_up();
-        process.end()
-    }
+/// A node that listens, and its address.
+pub fn node(id: &str, more: &[&str]) -> (Process, String) {
+    let mut process = start(&[&["node", "--id", id], more].concat());
+    let line = process.expect("listening ");
+    let address = line.strip_prefix("listening ").unwrap().to_owned();
+    (process, address)
 }
 
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-pub fn signal(pid: u32, name: &str) {
-    let done = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status().unwrap();
-    assert!(done.success(), "kill -{name} {pid}");
-}
-
-/// One error in one line, with these parts in it, and a failed exit.
-pub fn assert_one_error((code, lines): &(Option<i32>, Vec<String>), expected: i32, parts: &[&str]) {
-    assert_eq!(*code, Some(expected), "{lines:#?}");
-    let [line] = &lines[..] else { panic!("not one line: {lines:#?}") };
-    assert!(line.starts_with("error: "), "{line}");
-    for part in parts {
-        assert!(line.contains(part), "no {part:?} in {line:?}");
-    }
+/// A user who is logged in.
+pub fn chat(user: &str, node: &str, more: &[&str]) -> Process {
+    let mut process = start(&[&["chat", "--as", user, "--node", node], more].concat());
+    process.expect(&format!("{user} is at "));
+    process
 }
 
 /// A server that is no node: each connection goes to `serve`, in a thread of its own.
