@@ -15,7 +15,7 @@ use support::{
     CHECK_IN, CHECK_IN_ACK, CLOSE, HEARTBEAT, ONE_WAY, Raw, body, echo, frame, listener, number, only_peer,
     soon, string, until, works,
 };
-use tieline_tokio::{Client, Ran, Server, Status};
+use tieline_tokio::{Client, ClientState, Ran, Server, Status};
 use tokio::sync::Notify;
 
 const MS: Duration = Duration::from_millis(1);
@@ -156,7 +156,7 @@ async fn closing_sends_what_was_sent_before_and_waits_for_it() {
     tokio::task::yield_now().await;
     tokio::task::yield_now().await;
 
-    let peer = client.peer().unwrap();
+    let told = client.clone();
     let reads = Arc::new(AtomicBool::new(false));
     let closing = tokio::spawn({
         let reads = Arc::clone(&reads);
@@ -166,8 +166,8 @@ async fn closing_sends_what_was_sent_before_and_waits_for_it() {
         }
     });
     // The buffers of both sockets hold less than two of them.
-    until("it is told to close", || !peer.is_ready()).await;
-    until("they are on their way", || peer.stats().octets_out >= 1_000).await;
+    until("it is told to close", || told.state() == ClientState::Closed).await;
+    soon("they are on their way", raw.stream.peek(&mut [0])).await.unwrap();
     assert!(!closing.is_finished(), "3.6 MB are not out while nobody reads");
     reads.store(true, Ordering::Relaxed);
     let frames = raw.rest().await;
