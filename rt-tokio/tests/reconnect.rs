@@ -4,10 +4,13 @@
 mod support;
 
 use std::{
+    future::Future,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    task::{Context, Waker},
     time::{Duration, Instant},
 };
 
@@ -219,4 +222,34 @@ async fn a_one_way_that_came_whole_runs_though_its_sender_has_left() {
     until("and forgets it", || server.peers().is_empty()).await;
     release.notify_one();
     soon("it runs to its end", done.notified()).await;
+}
+
+/// While a client dials again and again, those who ask what it is at and those who call are answered: nobody waits for
+/// somebody who waits for him.
+#[test]
+fn whoever_asks_a_client_without_a_node_is_answered() {
+    let state = |client: &Client| assert_ne!(client.state(), ClientState::Ready);
+    let call = |client: &Client| {
+        let call = pin!(client.call("t.T/Echo", "x"));
+        assert!(call.poll(&mut Context::from_waker(Waker::noop())).is_ready());
+    };
+    let askers: [fn(&Client); 4] = [state, call, state, call];
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let nobody = runtime.block_on(listener()).1;
+    let (done, answered) = std::sync::mpsc::channel();
+    let all = (0..400).all(|_| {
+        let client = Client::builder("a").backoff(Duration::from_micros(1));
+        let client = runtime.block_on(async { client.connect_lazily(&nobody) }).unwrap();
+        for ask in askers {
+            let (client, done) = (client.clone(), done.clone());
+            std::thread::spawn(move || {
+                (0..1_000).for_each(|_| ask(&client));
+                done.send(()).unwrap();
+            });
+        }
+        askers.iter().all(|_| answered.recv_timeout(10 * SECOND).is_ok())
+    });
+    // If it is not so, its threads wait for ever.
+    runtime.shutdown_background();
+    assert!(all, "somebody has no answer");
 }

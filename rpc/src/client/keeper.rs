@@ -36,7 +36,8 @@ pub(super) struct Shared<R: Runtime> {
     #[cfg(feature = "tls")]
     pub(super) tls: Option<crate::tls::Towards>,
     pub(super) backoff: Duration,
-    /// The connection that calls go to.
+    /// The connection that calls go to. It is locked for a moment only: whoever holds `status` may ask for it, but never the
+    /// other way round.
     pub(super) current: RwLock<Option<Arc<Link>>>,
     pub(super) status: Mutex<Progress>,
 }
@@ -79,6 +80,7 @@ impl<R: Runtime> Shared<R> {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    #[inline]
     pub(super) fn current(&self) -> Option<Arc<Link>> {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -11,12 +11,7 @@ mod builder;
 mod dial;
 mod keeper;
 
-use std::{
-    fmt,
-    future::poll_fn,
-    sync::{Arc, PoisonError},
-    task::Poll,
-};
+use std::{fmt, future::poll_fn, sync::Arc, task::Poll};
 
 use bytes::Bytes;
 use tieline_core::{conn::Closed, wire::Kind};
@@ -126,9 +121,8 @@ impl<R: Runtime> Client<R> {
 
     #[inline]
     fn target(&self) -> Target<'_> {
-        let current = self.shared().current.read().unwrap_or_else(PoisonError::into_inner);
-        match &*current {
-            Some(link) => Target::Shared(Arc::clone(link)),
+        match self.shared().current() {
+            Some(link) => Target::Shared(link),
             None => Target::Nowhere(self.nowhere()),
         }
     }
