@@ -43,6 +43,12 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// Whether new calls may go out: nobody has heard of its end, or of a drain of the peer. Once it is not so, those who
+    /// wait are told.
+    pub(crate) fn takes_calls(&self) -> bool {
+        self.closed.is_none() && !self.draining
+    }
+
     /// Who waits for items of a stream.
     pub(crate) fn reader(&mut self, stream: Stream) -> Option<Waker> {
         match stream {

@@ -209,6 +209,31 @@ async fn comes_back<A: Adapter>(server: &mut Server<A>) {
     works::<A>(&client).await;
 }
 
+/// Whoever sees a connection end, or its node drain, before the client itself does is not given that connection once more.
+pub async fn who_waits_for_a_client_gets_a_connection_that_takes_calls<A: Adapter>() {
+    let services = echo().method("s.S/Drain", |cx, body| async move {
+        cx.peer().drain(Status::GOING_AWAY, SECOND, "");
+        Ok(body)
+    });
+    let server = Server::<A>::builder("node-2").services(services).listen(A::ADDRESS).await.unwrap();
+    for drains in [false, true] {
+        let client = Client::<A>::builder("a").backoff(MS).connect(server.address()).await.unwrap();
+        for _ in 0..3 {
+            let before = soon::<A, _>("a connection", client.ready()).await.unwrap();
+            if drains {
+                soon::<A, _>("it drains", before.call("s.S/Drain", "")).await.unwrap();
+                refused::<A>(&before, "s.S/Echo").await;
+            } else {
+                before.close(Status::NORMAL, "");
+                soon::<A, _>("it ends", before.closed()).await;
+            }
+            let after = soon::<A, _>("another one", client.ready()).await.unwrap();
+            assert!(!after.is_same(&before), "{before:?} takes no more calls");
+        }
+        works::<A>(&client).await;
+    }
+}
+
 /// The last handle of a client is its end, and its node hears why.
 pub async fn a_client_that_leaves_says_so<A: Adapter>() {
     let server = echoing::<A>(A::ADDRESS).await;

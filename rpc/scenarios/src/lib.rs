@@ -96,6 +96,7 @@ macro_rules! suite {
             ends: a_drain_lets_open_streams_finish,
             ends: a_handler_that_outlives_the_grace_is_interrupted,
             ends: a_client_comes_back_when_its_node_does,
+            ends: who_waits_for_a_client_gets_a_connection_that_takes_calls,
             ends: a_client_that_leaves_says_so,
             silence: idle_connections_live_on,
             trace: the_same_script_gives_the_same_trace,

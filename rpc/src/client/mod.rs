@@ -145,18 +145,19 @@ impl<R: Runtime> Client<R> {
         self.shared().current().map(Peer::new)
     }
 
-    /// Waits until there is a connection.
+    /// Waits until there is a connection that takes calls: it is not over, and its node does not drain.
     ///
     /// # Errors
     /// The client was closed.
     pub async fn ready(&self) -> Result<Peer, CallError> {
         poll_fn(|cx| {
             let mut status = self.shared().status();
-            if let Some(link) = self.shared().current() {
-                return Poll::Ready(Ok(Peer::new(link)));
-            }
             if status.closed {
                 return Poll::Ready(Err(not_connected(&self.shared().address, "the client is closed")));
+            }
+            // The task that keeps it up may not have seen the end yet; it will, and tells so.
+            if let Some(link) = self.shared().current().filter(|link| link.lock().takes_calls()) {
+                return Poll::Ready(Ok(Peer::new(link)));
             }
             watch(&mut status.watchers, cx);
             Poll::Pending
