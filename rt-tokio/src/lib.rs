@@ -87,20 +87,14 @@
 
 mod octets;
 mod socket;
-mod tcp;
 mod timer;
-#[cfg(unix)]
-mod unix_socket;
 
 use std::{future::Future, io, sync::Arc};
 
 pub use tieline::*;
 
-#[cfg(unix)]
-pub use self::unix_socket::{Unix, UnixListener};
 pub use self::{
     socket::{Socket, SocketListener},
-    tcp::{Tcp, TcpListener},
     timer::Timer,
 };
 

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 
-use tieline_tokio::{BoxFuture, Clock, Runtime, Socket, SocketListener, Tcp, Timer, Tokio};
+use tieline_tokio::{BoxFuture, Clock, Runtime, Socket, SocketListener, Timer, Tokio};
 use tokio::net::TcpStream;
 
 use crate::socket;
@@ -37,7 +37,7 @@ impl Runtime for Bench {
         let address = address.parse().map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
         let stream = socket::connect(address)?;
         stream.set_nonblocking(true)?;
-        Ok(Tcp::new(TcpStream::from_std(stream)?).into())
+        Ok(TcpStream::from_std(stream)?.into())
     }
 
     fn listen(&self, address: &str) -> impl Future<Output = io::Result<SocketListener>> + Send {

@@ -4,7 +4,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 pub use tieline_scenarios::raw::*;
-use tieline_tokio::{BoxFuture, Client, Clock, Peer, Runtime, Server, Tcp, Timer, Tokio};
+use tieline_tokio::{BoxFuture, Client, Clock, Peer, Runtime, Server, Socket, SocketListener, Timer, Tokio};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -143,9 +143,9 @@ fn narrow_socket(octets: u32) -> tokio::net::TcpSocket {
 pub struct Narrow;
 
 impl Runtime for Narrow {
-    type Io = Tcp;
+    type Io = Socket;
     type Time = Timer;
-    type Listener = tieline_tokio::TcpListener;
+    type Listener = SocketListener;
 
     fn clock(&self) -> Arc<dyn Clock> {
         Tokio.clock()
@@ -159,11 +159,11 @@ impl Runtime for Narrow {
         Tokio.spawn(task);
     }
 
-    async fn connect(&self, address: &str) -> std::io::Result<Tcp> {
-        Ok(Tcp::new(narrow_socket(4 << 10).connect(address.parse().unwrap()).await?))
+    async fn connect(&self, address: &str) -> std::io::Result<Socket> {
+        Ok(narrow_socket(4 << 10).connect(address.parse().unwrap()).await?.into())
     }
 
-    async fn listen(&self, address: &str) -> std::io::Result<tieline_tokio::TcpListener> {
+    async fn listen(&self, address: &str) -> std::io::Result<SocketListener> {
         let socket = narrow_socket(4 << 10);
         socket.bind(address.parse().unwrap())?;
         Ok(socket.listen(8)?.into())
