@@ -85,8 +85,7 @@ fn every_target_makes_exactly_the_calls_that_it_is_told() {
 
 #[test]
 fn an_open_loop_has_one_latency_a_ticket() {
-    // A client that waits has one call in flight, and no open loop.
-    for target in TARGETS.into_iter().filter(|target| *target != "tieline-blocking") {
+    for target in TARGETS {
         let report = report(&format!(
             "load --json --target {target} --mode open --rate 500 --seconds 0.4 --warmup 0.1"
         ));

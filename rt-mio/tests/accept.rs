@@ -5,8 +5,9 @@ mod support;
 
 use std::{fs::File, net::TcpStream};
 
-use support::{ECHO, Told, alone, call, config, outcome, run, soon, told, until};
+use support::{ECHO, Told, call, config, outcome, run, soon, told, until};
 use tieline_mio::{Client, Loop, Server};
+use tieline_scenarios::process::alone;
 
 /// Opens files until there is no descriptor left.
 fn use_up() -> Vec<File> {

@@ -167,6 +167,15 @@ fn next(seed: &mut u64) -> u64 {
     *seed >> 33
 }
 
+/// Turns of the others for which a handler or a caller waits, from none to longer than a call takes.
+const TURNS: [u32; 4] = [0, 1, 40, 400];
+
+async fn turns(count: u32) {
+    for _ in 0..count {
+        tokio::task::yield_now().await;
+    }
+}
+
 fn counting(running: &Arc<AtomicUsize>, started: &Arc<AtomicUsize>) -> ServerBuilder<Tokio> {
     let (running, started) = (Arc::clone(running), Arc::clone(started));
     Server::builder("node-2").method("t.T/Sleep", move |_cx, body: Bytes| {
@@ -174,11 +183,7 @@ fn counting(running: &Arc<AtomicUsize>, started: &Arc<AtomicUsize>) -> ServerBui
         started.fetch_add(1, Ordering::Relaxed);
         async move {
             let _held = held;
-            match body[0] % 4 {
-                0 => {}
-                1 => tokio::task::yield_now().await,
-                pauses => tokio::time::sleep(Duration::from_millis(pauses.into())).await,
-            }
+            turns(TURNS[usize::from(body[0] % 4)]).await;
             Ok(body)
         }
     })
@@ -208,11 +213,9 @@ async fn calls_given_up_at_any_moment_leave_nothing_behind() {
                 let call = client.call("t.T/Sleep", body.clone());
                 let moment = next(&mut seed) % 8;
                 let give_up = async {
-                    match moment {
-                        0 => {}
-                        1 => tokio::task::yield_now().await,
-                        2..5 => tokio::time::sleep(Duration::from_micros(200 * moment)).await,
-                        _ => std::future::pending().await,
+                    match TURNS.get(usize::try_from(moment).unwrap()) {
+                        Some(count) => turns(*count).await,
+                        None => std::future::pending().await,
                     }
                 };
                 tokio::select! {

@@ -4,7 +4,10 @@
 mod support;
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -153,9 +156,20 @@ async fn closing_sends_what_was_sent_before_and_waits_for_it() {
     tokio::task::yield_now().await;
     tokio::task::yield_now().await;
 
-    let closing = tokio::spawn(client.close());
-    tokio::time::sleep(100 * MS).await;
+    let peer = client.peer().unwrap();
+    let reads = Arc::new(AtomicBool::new(false));
+    let closing = tokio::spawn({
+        let reads = Arc::clone(&reads);
+        async move {
+            client.close().await;
+            reads.load(Ordering::Relaxed)
+        }
+    });
+    // The buffers of both sockets hold less than two of them.
+    until("it is told to close", || !peer.is_ready()).await;
+    until("they are on their way", || peer.stats().octets_out >= 1_000).await;
     assert!(!closing.is_finished(), "3.6 MB are not out while nobody reads");
+    reads.store(true, Ordering::Relaxed);
     let frames = raw.rest().await;
     let mut seen: Vec<u8> = frames
         .iter()
@@ -172,7 +186,7 @@ async fn closing_sends_what_was_sent_before_and_waits_for_it() {
     assert_eq!((close.kind, close.status), (CLOSE, Status::NORMAL.0));
     assert!(frames.iter().all(|frame| matches!(frame.kind, ONE_WAY | CLOSE | HEARTBEAT)));
     drop(raw);
-    soon("it is closed", closing).await.unwrap();
+    assert!(soon("it is closed", closing).await.unwrap(), "it waited for who reads");
     while let Some(result) = soon("the outcomes", sent.join_next()).await {
         result.unwrap().unwrap();
     }

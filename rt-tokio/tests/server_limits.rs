@@ -15,6 +15,7 @@ use support::{
     CHECK_IN, CHECK_IN_ACK, CLOSE, ONE_WAY, REQUEST, RESPONSE, Raw, echo, hello, only_peer, request, soon,
     until, works,
 };
+use tieline_scenarios::process::alone;
 use tieline_tokio::{
     By, Client, ConnectError, Decision, Error, Limits, Server, ServerBuilder, Status, Tokio,
 };
@@ -115,7 +116,7 @@ async fn a_verifier_that_never_decides_refuses_and_keeps_nothing() {
 
 #[test]
 fn too_many_that_do_not_check_in_push_the_oldest_out() {
-    if !support::alone("too_many_that_do_not_check_in_push_the_oldest_out", 4000) {
+    if !alone("too_many_that_do_not_check_in_push_the_oldest_out", 4000) {
         return;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

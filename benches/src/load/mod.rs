@@ -10,6 +10,7 @@ mod payload;
 mod report;
 mod schedule;
 pub mod tasks;
+pub mod waits;
 
 use std::time::Duration;
 

@@ -310,13 +310,14 @@ mod tests {
 
     #[test]
     fn tickets_that_found_no_caller_are_recorded_by_their_age() {
-        let length = Length::Time { warmup: Duration::ZERO, window: Duration::from_millis(50) };
+        let length = Length::Time { warmup: Duration::ZERO, window: Duration::from_millis(100) };
         let plan = plan(Mode::Open { rate: 1000 }, length);
-        // The stall outlasts the window, so that tickets are left that are never begun: how many depends on the machine.
-        let (result, meter) = run_fake(plan, 5, Fault::Stall(Duration::from_millis(100)));
+        // The stall outlasts the window, so that most tickets are never begun. However late the machine is, five calls go
+        // before the one that stalls, and each of the eight callers makes one beside it and one or two behind it.
+        let (result, meter) = run_fake(plan, 5, Fault::Stall(Duration::from_millis(200)));
         result.unwrap();
         let report = meter.report("fake").unwrap();
-        assert_eq!(report.latency_samples, 50);
-        assert!(report.not_begun > 0, "{report}");
+        assert_eq!(report.latency_samples, 100);
+        assert!(report.not_begun >= 60, "{report}");
     }
 }

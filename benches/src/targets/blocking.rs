@@ -5,12 +5,11 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
-use std::time::Instant;
 
 use crate::buffer::Inbox;
 use crate::error::{Context, Failure, Result};
 use crate::frame::{self, HEADER, Kind, Parsed};
-use crate::load::{GRACE, Length, Meter, Mode, Payloads, Phases, Plan, Sampler, Schedule, Verifier};
+use crate::load::{GRACE, Meter, Payloads, Plan, Verifier, waits};
 use crate::socket;
 
 /// Serves until the process ends, a thread a connection.
@@ -46,18 +45,8 @@ fn answer(mut stream: &TcpStream) -> io::Result<()> {
 
 /// Runs `plan` against the server at `address`: one connection, one call in flight.
 pub(crate) fn drive(plan: &Plan, address: SocketAddr, meter: &Arc<Meter>) -> Result<()> {
-    if plan.callers() != 1 {
-        return Err(Failure::new("blocking has one connection with one call in flight"));
-    }
     let mut client = Client::connect(plan, address)?;
-    match (plan.mode, plan.length) {
-        (Mode::Closed, _) => client.closed(plan, meter),
-        (Mode::Open { rate }, Length::Time { warmup, window }) => {
-            let schedule = Schedule::new(Instant::now(), rate, warmup, window);
-            client.open(plan, meter, &schedule)
-        }
-        (Mode::Open { .. }, Length::Calls(_)) => Err(Failure::new("an open loop runs for a time")),
-    }
+    waits::drive("blocking", plan, meter, || client.call())
 }
 
 struct Client {
@@ -82,49 +71,6 @@ impl Client {
             payload: Payloads::new(plan.payload, 1).of(0),
             verifier: Verifier::default(),
         })
-    }
-
-    fn closed(&mut self, plan: &Plan, meter: &Meter) -> Result<()> {
-        let mut sampler = Sampler::new(plan.sample_every(), 0);
-        let mut now = Instant::now();
-        let mut phases = Phases::start(meter, plan.length, now)?;
-        while phases.go_on(now)? && meter.issue() {
-            self.call()?;
-            // The end of one call is the start of the next: one look at the clock for both.
-            let end = Instant::now();
-            if sampler.take() {
-                meter.record(end - now);
-            }
-            meter.complete();
-            now = end;
-        }
-        Ok(())
-    }
-
-    fn open(&mut self, plan: &Plan, meter: &Meter, schedule: &Schedule) -> Result<()> {
-        let mut now = schedule.intended(0);
-        let mut phases = Phases::start(meter, plan.length, now)?;
-        let mut issued = 0;
-        let mut more = true;
-        while more {
-            // The end is looked at first and obeyed last: the last ticket has its chance too.
-            more = phases.go_on(now)?;
-            if issued < schedule.due(now) {
-                self.call()?;
-                meter.complete();
-                if schedule.is_measured(issued) {
-                    meter.record(schedule.intended(issued).elapsed());
-                }
-                issued += 1;
-            }
-            now = Instant::now();
-        }
-        for ticket in issued..schedule.due(now) {
-            if schedule.is_measured(ticket) {
-                meter.record_not_begun(now - schedule.intended(ticket));
-            }
-        }
-        Ok(())
     }
 
     fn call(&mut self) -> Result<()> {

@@ -14,7 +14,7 @@ use tieline_mio::{
 
 use super::tieline::{DEADLINE, ECHO, limits};
 use crate::error::{Context, Failure, Result};
-use crate::load::{GRACE, Length, Meter, Mode, Payloads, Phases, Plan, Sampler, Schedule, Verifier};
+use crate::load::{GRACE, Length, Meter, Mode, Payloads, Phases, Plan, Sampler, Schedule, Verifier, waits};
 use crate::socket;
 
 /// How often a closed loop looks at the clock when nothing comes.
@@ -267,70 +267,17 @@ impl Client {
 
 /// Runs `plan`, which has one call in flight, by the client that waits.
 pub(crate) fn wait(plan: &Plan, address: SocketAddr, meter: &Arc<Meter>) -> Result<()> {
-    if plan.callers() != 1 {
-        return Err(Failure::new("tieline-blocking has one connection with one call in flight"));
-    }
     let config = config("bench-client").build().context("configure")?;
     let client =
         tieline_mio::blocking::Client::connect_as(&address.to_string(), &config).context("connect")?;
     let payload = Payloads::new(plan.payload, 1).of(0);
     let mut verifier = Verifier::default();
-    let call = || {
+    waits::drive("tieline-blocking", plan, meter, || {
         let answer = client.call_within(Some(DEADLINE), ECHO, &payload).context("call")?;
-        if !verifier.matches(&payload, &answer.payload) {
-            return Err(Failure::new("a reply is not what was sent"));
+        if verifier.matches(&payload, &answer.payload) {
+            Ok(())
+        } else {
+            Err(Failure::new("a reply is not what was sent"))
         }
-        meter.complete();
-        Ok(())
-    };
-    match (plan.mode, plan.length) {
-        (Mode::Closed, _) => wait_closed(plan, meter, call),
-        (Mode::Open { rate }, Length::Time { warmup, window }) => {
-            wait_open(plan, meter, &Schedule::new(Instant::now(), rate, warmup, window), call)
-        }
-        (Mode::Open { .. }, Length::Calls(_)) => Err(Failure::new("an open loop runs for a time")),
-    }
-}
-
-fn wait_closed(plan: &Plan, meter: &Meter, mut call: impl FnMut() -> Result<()>) -> Result<()> {
-    let mut now = Instant::now();
-    let mut phases = Phases::start(meter, plan.length, now)?;
-    while phases.go_on(now)? && meter.issue() {
-        call()?;
-        // The end of one call is the start of the next: one look at the clock for both.
-        let end = Instant::now();
-        meter.record(end - now);
-        now = end;
-    }
-    Ok(())
-}
-
-fn wait_open(
-    plan: &Plan,
-    meter: &Meter,
-    schedule: &Schedule,
-    mut call: impl FnMut() -> Result<()>,
-) -> Result<()> {
-    let mut now = schedule.intended(0);
-    let mut phases = Phases::start(meter, plan.length, now)?;
-    let mut issued = 0;
-    let mut more = true;
-    while more {
-        // The end is looked at first and obeyed last: the last ticket has its chance too.
-        more = phases.go_on(now)?;
-        if issued < schedule.due(now) {
-            call()?;
-            if schedule.is_measured(issued) {
-                meter.record(schedule.intended(issued).elapsed());
-            }
-            issued += 1;
-        }
-        now = Instant::now();
-    }
-    for ticket in issued..schedule.due(now) {
-        if schedule.is_measured(ticket) {
-            meter.record_not_begun(now - schedule.intended(ticket));
-        }
-    }
-    Ok(())
+    })
 }

@@ -13,13 +13,17 @@ use std::{
     fmt,
     future::Future,
     io::{self, Write},
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Waker},
     time::Duration,
 };
 
 use tieline::Runtime;
-use tokio::sync::{Notify, mpsc};
+use tokio::{
+    sync::{Notify, mpsc},
+    task::coop,
+};
 
 use self::{
     command::Told,
@@ -108,8 +112,11 @@ fn too_many() -> Reply {
 /// has to wait.
 fn start<R: Runtime>(runtime: &R, future: impl Future<Output = ()> + Send + 'static) {
     let mut future = Box::pin(future);
+    // Unconstrained, for the reader may have used up tokio's budget of this turn: what is not let begin now would begin
+    // as a task, and behind those that come after it.
+    let first = pin!(coop::unconstrained(future.as_mut()));
     // As a task it is polled again, with a waker of its own.
-    if future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+    if first.poll(&mut Context::from_waker(Waker::noop())).is_pending() {
         runtime.spawn(future);
     }
 }
@@ -137,7 +144,7 @@ impl Load {
     /// Waits until nothing waits.
     async fn idle(&self) {
         loop {
-            let mut less = std::pin::pin!(self.less.notified());
+            let mut less = pin!(self.less.notified());
             less.as_mut().enable();
             if self.waiting.lock().unwrap_or_else(PoisonError::into_inner).0 == 0 {
                 return;
@@ -170,7 +177,34 @@ fn complain(what: &dyn fmt::Display) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
+
+    #[test]
+    fn a_command_begins_at_once_however_many_lines_were_read_in_this_turn() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        // In a task: what blocks on a runtime has no share that could be used up.
+        let checked = runtime.spawn(async {
+            while coop::has_budget_remaining() {
+                let _ = pin!(coop::consume_budget()).poll(&mut Context::from_waker(Waker::noop()));
+            }
+            let began = Arc::new(AtomicUsize::new(0));
+            for number in 0..3 {
+                let seen = Arc::clone(&began);
+                let command = async move {
+                    tokio::select! {
+                        biased;
+                        () = async { assert_eq!(seen.fetch_add(1, Ordering::Relaxed), number) } => {}
+                        () = std::future::pending() => {}
+                    }
+                };
+                start(&tieline_tokio::Tokio, command);
+                assert_eq!(began.load(Ordering::Relaxed), number + 1);
+            }
+        });
+        runtime.block_on(checked).expect("all began in their order");
+    }
 
     #[test]
     fn so_many_commands_wait_and_no_more() {

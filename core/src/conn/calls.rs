@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::{
     event::{CallId, Failure},
+    folded::unused,
     streaming::Streaming,
 };
 use crate::time::NEVER;
@@ -134,9 +135,7 @@ impl Calls {
 
     /// A generation that no slot has had.
     pub(crate) fn unused_generation(&self) -> u32 {
-        // Generations wrap, as those of one slot do.
-        let used = self.slots.iter().map(|call| call.generation.wrapping_sub(self.first_generation)).max();
-        used.map_or(self.first_generation, |most| self.first_generation.wrapping_add(most).wrapping_add(1))
+        unused(self.first_generation, self.slots.iter().map(|call| call.generation))
     }
 
     /// How many are in use.

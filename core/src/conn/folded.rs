@@ -10,11 +10,12 @@ use alloc::{boxed::Box, sync::Arc};
 use super::{
     budget::Budget,
     config::{Config, Side},
-    event::{End, Next, PeerInfo, Stats},
+    event::{End, Next, PeerInfo},
     gain::Gain,
     learned::Learned,
     liveness::Asleep,
     machine::{Machine, Phase},
+    stats::Stats,
 };
 use crate::time::{NEVER, instant, nanos};
 
@@ -42,6 +43,12 @@ pub(crate) struct Folded {
     /// When `handle_timeout` would do something.
     wake: u64,
     stats: Stats,
+}
+
+/// A generation that no slot has had, if all of them began at `first`. Generations wrap.
+pub(super) fn unused(first: u32, generations: impl Iterator<Item = u32>) -> u32 {
+    let used = generations.map(|generation| generation.wrapping_sub(first)).max();
+    used.map_or(first, |most| first.wrapping_add(most).wrapping_add(1))
 }
 
 impl Machine {
@@ -107,6 +114,7 @@ impl Machine {
             && self.refusal.is_none()
             && self.phase_until == NEVER
             && self.lanes.is_empty()
+            && self.nothing_is_small()
             && !self.has_output()
             && self.live.is_at_rest()
     }

@@ -16,9 +16,7 @@ use super::{
     config::{Config, Side},
     deadlines::Deadlines,
     ending::{OurDrain, TheirDrain},
-    event::{
-        Answer, Cancel, CheckingIn, Closed, End, Failure, Incoming, Next, PeerInfo, Served, Stats, Stream,
-    },
+    event::{Answer, Cancel, CheckingIn, Closed, End, Failure, Incoming, Next, PeerInfo, Served, Stream},
     gain::Gain,
     inbox::Inbox,
     keys::Keys,
@@ -30,6 +28,7 @@ use super::{
     rest::Rest,
     served::ServedCalls,
     staging::Staging,
+    stats::Stats,
 };
 use crate::{
     time::{Instant, NEVER, instant, nanos},

@@ -37,6 +37,7 @@ mod sending;
 mod served;
 mod serving;
 mod staging;
+mod stats;
 mod streaming;
 mod telling;
 mod timers;
@@ -51,11 +52,11 @@ pub use self::{
     config::{Config, ConfigBuilder, ConfigError, Limits, MethodSpec, Side},
     event::{
         Answer, Body, By, CallHead, CallId, Cancel, CheckingIn, Closed, Disconnect, End, Event, Failure,
-        Incoming, ItemError, Next, PeerInfo, Rejected, Rejection, Reply, ReplyError, Served, Stats, Stream,
-        Taken,
+        Incoming, ItemError, Next, PeerInfo, Rejected, Rejection, Reply, ReplyError, Served, Stream, Taken,
     },
     outbox::Outbox,
     rest::Rest,
+    stats::Stats,
 };
 use self::{
     folded::Folded,

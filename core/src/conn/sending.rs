@@ -64,7 +64,12 @@ impl Machine {
 
     /// Whether to commit more: while nothing small is sent beside large messages nobody waits behind what is written at once.
     fn takes_more(&self, out: &Outbox) -> bool {
-        out.has_room() || (out.has_room_for_bulk() && self.now.saturating_sub(self.small_at) >= BULK_AFTER)
+        out.has_room() || (out.has_room_for_bulk() && self.nothing_is_small())
+    }
+
+    /// Whether nothing small was sent for a while.
+    pub(super) fn nothing_is_small(&self) -> bool {
+        self.now.saturating_sub(self.small_at) >= BULK_AFTER
     }
 
     /// Commits a frame of whoever waits; `false` if it was withdrawn.

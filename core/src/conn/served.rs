@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use super::{
     event::{Incoming, Served},
+    folded::unused,
     lanes::NORMAL,
     streaming::Streaming,
 };
@@ -141,10 +142,7 @@ impl ServedCalls {
 
     /// A generation that no slot has had.
     pub(crate) fn unused_generation(&self) -> u32 {
-        // Generations wrap, as those of one slot do.
-        let used =
-            self.slots.iter().map(|serving| serving.generation.wrapping_sub(self.first_generation)).max();
-        used.map_or(self.first_generation, |most| self.first_generation.wrapping_add(most).wrapping_add(1))
+        unused(self.first_generation, self.slots.iter().map(|serving| serving.generation))
     }
 
     /// How many are in the table.

@@ -182,30 +182,6 @@ pub(super) const ITEM_ERRORS: [ItemError; 3] = [ItemError::Full, ItemError::TooL
 pub(super) const RANS: [Ran; 3] = [Ran::No, Ran::Maybe, Ran::Yes];
 pub(super) const HOWS: [How; 3] = [How::Reply, How::Refuse, How::Panicked];
 
-/// All counters, in the order in which they are written down.
-pub(super) fn counters(stats: &mut Stats) -> [&mut u64; 15] {
-    let Stats { octets_in, octets_out, frames_in, frames_out, calls_out, calls_in, refused, .. } = stats;
-    let Stats { late_frames, dropped_one_ways, heartbeats_out, heartbeats_in, .. } = stats;
-    let Stats { signature_mismatches, items_out, items_in, octets_saved, .. } = stats;
-    [
-        octets_in,
-        octets_out,
-        frames_in,
-        frames_out,
-        calls_out,
-        calls_in,
-        refused,
-        late_frames,
-        dropped_one_ways,
-        heartbeats_out,
-        heartbeats_in,
-        signature_mismatches,
-        items_out,
-        items_in,
-        octets_saved,
-    ]
-}
-
 /// Splits entries that stand one behind the other: where each begins, and its octets.
 pub(crate) fn entries(octets: &[u8]) -> impl Iterator<Item = Result<(usize, &[u8]), Damage>> {
     let mut reader = Reader::new(octets);

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::{
-    entry::{Entry, Found, Given, HOWS, ITEM_ERRORS, Mark, RANS, REJECTIONS, REPLY_ERRORS, Told, counters},
+    entry::{Entry, Found, Given, HOWS, ITEM_ERRORS, Mark, RANS, REJECTIONS, REPLY_ERRORS, Told},
     ink::{put, put_octets},
 };
 use crate::{
@@ -112,7 +112,7 @@ impl Mark<'_> {
 
     fn stats_in_order(&self) -> [u64; 15] {
         let mut stats = self.stats;
-        counters(&mut stats).map(|counter| *counter)
+        stats.counters().map(|counter| *counter)
     }
 }
 

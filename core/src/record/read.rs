@@ -7,7 +7,6 @@ use core::time::Duration;
 use super::{
     entry::{
         Answered, Entry, Found, Given, HOWS, How, ITEM_ERRORS, Mark, RANS, REJECTIONS, REPLY_ERRORS, Told,
-        counters,
     },
     ink::{Damage, Reader},
     pieces::{MOST, Pieces},
@@ -111,7 +110,7 @@ fn mark<'a>(reader: &mut Reader<'a>) -> Result<Mark<'a>, Damage> {
     let highest = (reader.number()?, reader.number()?);
     let unsent = reader.number()?;
     let mut stats = Stats::default();
-    for counter in counters(&mut stats) {
+    for counter in stats.counters() {
         *counter = reader.number()?;
     }
     let places = [(reader.octets()?, reader.number()?), (reader.octets()?, reader.number()?)];

@@ -49,10 +49,15 @@ pub trait Adapter: Send + Sync + 'static {
     /// Whether addresses may be `unix:/path`.
     const UNIX: bool = false;
 
-    /// Whether a task that blocks its thread leaves another one to the others.
+    /// Whether a task that blocks its thread, by [`block`](Self::block), leaves another one to the others.
     #[must_use]
     fn is_parallel() -> bool {
         false
+    }
+
+    /// Does what blocks the thread, by the means that the runtime has for that.
+    fn block<T>(work: impl FnOnce() -> T) -> T {
+        work()
     }
 
     /// Runs `future` to its end on the runtime, and what it spawns for so long at least. Within it, the default value of

@@ -158,6 +158,22 @@ pub fn descriptors(most: Option<u64>) -> Option<u64> {
     current
 }
 
+/// The same test in a process of its own, with another limit of descriptors. `true` in that process.
+#[must_use]
+pub fn alone(test: &str, descriptors: u32) -> bool {
+    if std::env::var_os("TIELINE_ALONE").is_some() {
+        return true;
+    }
+    let program = std::env::current_exe().unwrap();
+    let script = format!("ulimit -n {descriptors} && exec \"$0\" --exact {test} --nocapture");
+    let output =
+        Command::new("sh").args(["-c", &script]).arg(program).env("TIELINE_ALONE", "1").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("1 passed"), "{said}");
+    false
+}
+
 /// Told when this process is asked to end by SIGTERM.
 #[must_use]
 pub fn asked_to_end() -> Shared<bool> {

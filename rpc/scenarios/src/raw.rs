@@ -20,6 +20,8 @@ pub const HEARTBEAT_ACK: u8 = 0x04;
 pub const REQUEST: u8 = 0x05;
 /// Its answer.
 pub const RESPONSE: u8 = 0x06;
+/// A call that nobody answers.
+pub const ONE_WAY: u8 = 0x07;
 /// More of a message.
 pub const CONTINUATION: u8 = 0x0C;
 /// The end, and why.
@@ -43,19 +45,22 @@ fn varint(mut value: u64, into: &mut Vec<u8>) {
     into.push(value.to_le_bytes()[0]);
 }
 
-fn number(field: u64, value: u64, into: &mut Vec<u8>) {
+/// Appends a field of an envelope that is a number.
+pub fn number(field: u64, value: u64, into: &mut Vec<u8>) {
     varint(field << 3, into);
     varint(value, into);
 }
 
-fn string(field: u64, value: &str, into: &mut Vec<u8>) {
+/// Appends a field of an envelope that is a text.
+pub fn string(field: u64, value: &str, into: &mut Vec<u8>) {
     varint(field << 3 | 2, into);
     varint(value.len() as u64, into);
     into.extend(value.as_bytes());
 }
 
 /// An envelope and a payload.
-fn body(envelope: &[u8], payload: &[u8]) -> Vec<u8> {
+#[must_use]
+pub fn body(envelope: &[u8], payload: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
     varint(envelope.len() as u64, &mut body);
     body.extend(envelope);
@@ -64,7 +69,8 @@ fn body(envelope: &[u8], payload: &[u8]) -> Vec<u8> {
 }
 
 /// A good check-in, or a good ack.
-fn hello(kind: u8, identifier: &str, interval: Duration) -> Vec<u8> {
+#[must_use]
+pub fn hello(kind: u8, identifier: &str, interval: Duration) -> Vec<u8> {
     let mut envelope = Vec::new();
     string(1, identifier, &mut envelope);
     number(2, u64::try_from(interval.as_millis()).unwrap(), &mut envelope);
@@ -83,6 +89,8 @@ pub fn request(id: u64, method: &str, payload: &[u8]) -> Vec<u8> {
 /// A frame that came.
 #[derive(Debug)]
 pub struct Frame {
+    /// The version that its header names.
+    pub version: u8,
     /// Its type.
     pub kind: u8,
     /// Its status (protocol §6).
@@ -91,6 +99,28 @@ pub struct Frame {
     pub id: u64,
     /// Envelope and payload, as they came.
     pub body: Vec<u8>,
+}
+
+impl Frame {
+    /// What a header says, and the body behind it.
+    #[must_use]
+    pub fn new(head: [u8; 18], body: Vec<u8>) -> Self {
+        let [_, _, version, kind, _, status, id @ .., _, _, _, _] = head;
+        Self { version, kind, status, id: u64::from_be_bytes(id), body }
+    }
+
+    /// How long the body is that a header announces.
+    #[must_use]
+    pub const fn announced(head: &[u8; 18]) -> usize {
+        let [.., a, b, c, d] = *head;
+        u32::from_be_bytes([a, b, c, d]) as usize
+    }
+
+    /// The body as far as it is text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
 }
 
 /// The peer. Its reads and writes block.
@@ -139,10 +169,9 @@ impl Raw {
             assert!(!late, "no frame within {LONG:?}");
             return None;
         }
-        let mut body = vec![0; u32::from_be_bytes(head[14..].try_into().unwrap()) as usize];
+        let mut body = vec![0; Frame::announced(&head)];
         self.stream.read_exact(&mut body).unwrap();
-        let id = u64::from_be_bytes(head[6..14].try_into().unwrap());
-        Some(Frame { kind: head[3], status: head[5], id, body })
+        Some(Frame::new(head, body))
     }
 
     /// The next frame of this type; others are passed over, but for an end.

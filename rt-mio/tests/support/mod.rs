@@ -203,22 +203,3 @@ pub fn socket_path() -> String {
     let path = std::env::temp_dir().join(format!("tieline-mio-{}-{number}.sock", std::process::id()));
     path.to_str().unwrap().to_owned()
 }
-
-/// The same test in a process of its own, with another limit of descriptors. `true` in that process.
-pub fn alone(test: &str, descriptors: u32) -> bool {
-    if std::env::var_os("TIELINE_ALONE").is_some() {
-        return true;
-    }
-    let program = std::env::current_exe().unwrap();
-    let script = format!("ulimit -n {descriptors} && exec \"$0\" --exact {test} --nocapture");
-    let output = std::process::Command::new("sh")
-        .args(["-c", &script])
-        .arg(program)
-        .env("TIELINE_ALONE", "1")
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
-    assert!(said.contains("1 passed"), "{said}");
-    false
-}

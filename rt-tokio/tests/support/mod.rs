@@ -3,6 +3,7 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
+pub use tieline_scenarios::raw::*;
 use tieline_tokio::{BoxFuture, Client, Clock, Peer, Runtime, Server, Tcp, Timer, Tokio};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -10,15 +11,6 @@ use tokio::{
     sync::Notify,
     time::timeout,
 };
-
-pub const CHECK_IN: u8 = 0x01;
-pub const CHECK_IN_ACK: u8 = 0x02;
-pub const HEARTBEAT: u8 = 0x03;
-pub const REQUEST: u8 = 0x05;
-pub const RESPONSE: u8 = 0x06;
-pub const ONE_WAY: u8 = 0x07;
-pub const CONTINUATION: u8 = 0x0C;
-pub const CLOSE: u8 = 0x0E;
 
 /// Waits, but not for ever.
 pub async fn soon<F: Future>(what: &str, future: F) -> F::Output {
@@ -58,91 +50,13 @@ pub async fn works(client: &Client) {
     assert_eq!(soon("an echo", client.call("t.T/Echo", "x")).await.unwrap().payload, "x");
 }
 
-/// The same test in a process of its own, with another limit of descriptors. `true` in that process.
-pub fn alone(test: &str, descriptors: u32) -> bool {
-    if std::env::var_os("TIELINE_ALONE").is_some() {
-        return true;
-    }
-    let program = std::env::current_exe().unwrap();
-    let script = format!("ulimit -n {descriptors} && exec \"$0\" --exact {test} --nocapture");
-    let output = std::process::Command::new("sh")
-        .args(["-c", &script])
-        .arg(program)
-        .env("TIELINE_ALONE", "1")
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
-    assert!(said.contains("1 passed"), "{said}");
-    false
-}
-
 // ---- octets ---------------------------------------------------------------------------------------------------
-
-pub fn frame(kind: u8, status: u8, id: u64, body: &[u8]) -> Vec<u8> {
-    let mut octets = vec![0xBE, 0xA7, 1, kind, 0, status];
-    octets.extend(id.to_be_bytes());
-    octets.extend(u32::try_from(body.len()).unwrap().to_be_bytes());
-    octets.extend(body);
-    octets
-}
-
-fn varint(mut value: u64, into: &mut Vec<u8>) {
-    while value >= 0x80 {
-        into.push(value.to_le_bytes()[0] | 0x80);
-        value >>= 7;
-    }
-    into.push(value.to_le_bytes()[0]);
-}
-
-pub fn number(field: u64, value: u64, into: &mut Vec<u8>) {
-    varint(field << 3, into);
-    varint(value, into);
-}
-
-pub fn string(field: u64, value: &str, into: &mut Vec<u8>) {
-    varint(field << 3 | 2, into);
-    varint(value.len() as u64, into);
-    into.extend(value.as_bytes());
-}
-
-/// An envelope and a payload.
-pub fn body(envelope: &[u8], payload: &[u8]) -> Vec<u8> {
-    let mut body = Vec::new();
-    varint(envelope.len() as u64, &mut body);
-    body.extend(envelope);
-    body.extend(payload);
-    body
-}
-
-/// A good check-in, or a good ack.
-pub fn hello(kind: u8, identifier: &str, interval: Duration) -> Vec<u8> {
-    let mut envelope = Vec::new();
-    string(1, identifier, &mut envelope);
-    number(2, u64::try_from(interval.as_millis()).unwrap(), &mut envelope);
-    number(8, 1000, &mut envelope);
-    frame(kind, 0, 0, &body(&envelope, b""))
-}
 
 /// A call by name.
 pub fn request(kind: u8, id: u64, method: &str, payload: &[u8]) -> Vec<u8> {
     let mut envelope = Vec::new();
     string(2, method, &mut envelope);
     frame(kind, 0, id, &body(&envelope, payload))
-}
-
-pub struct Frame {
-    pub version: u8,
-    pub kind: u8,
-    pub status: u8,
-    pub id: u64,
-    pub body: Vec<u8>,
-}
-
-impl Frame {
-    pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.body).into_owned()
-    }
 }
 
 /// A peer that does what the test says, and nothing by itself.
@@ -168,10 +82,9 @@ impl Raw {
         soon("a frame", async {
             let mut head = [0; 18];
             self.stream.read_exact(&mut head).await.ok()?;
-            let mut body = vec![0; u32::from_be_bytes(head[14..].try_into().unwrap()) as usize];
+            let mut body = vec![0; Frame::announced(&head)];
             self.stream.read_exact(&mut body).await.ok()?;
-            let id = u64::from_be_bytes(head[6..14].try_into().unwrap());
-            Some(Frame { version: head[2], kind: head[3], status: head[5], id, body })
+            Some(Frame::new(head, body))
         })
         .await
     }
