@@ -1,24 +1,15 @@
 //! What a connection allocates: nothing a round trip once it is warm, and never more than its limits whatever the peer
 //! does (L8).
-#![allow(
-    unsafe_code,
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::cast_possible_truncation,
-    clippy::print_stdout
-)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation, clippy::print_stdout)]
 
 mod support;
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use bytes::Buf;
 use support::{
-    frames,
+    frames::{self, KIB, MIB},
+    heap::{COUNT, Counting, LIVE, peak},
     raw::{Raw, SECOND, config, ms},
 };
 use tieline_core::{
@@ -27,59 +18,8 @@ use tieline_core::{
     wire::{Envelope, FrameType, Metadata, Method, Repeated, Request, Status},
 };
 
-struct Counting;
-
-thread_local! {
-    static COUNT: Cell<u64> = const { Cell::new(0) };
-    static LIVE: Cell<isize> = const { Cell::new(0) };
-    static PEAK: Cell<isize> = const { Cell::new(0) };
-}
-
-fn moved(by: isize) {
-    // While a thread ends its cells may be gone.
-    let _ = LIVE.try_with(|live| {
-        live.set(live.get() + by);
-        let _ = PEAK.try_with(|peak| peak.set(peak.get().max(live.get())));
-    });
-}
-
-fn counted() {
-    let _ = COUNT.try_with(|count| count.set(count.get() + 1));
-}
-
-// SAFETY: every request is passed on to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        counted();
-        moved(layout.size().cast_signed());
-        // SAFETY: the caller keeps to the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        moved(-(layout.size().cast_signed()));
-        // SAFETY: `at` came from `System` with this layout.
-        unsafe { System.dealloc(at, layout) }
-    }
-
-    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        counted();
-        moved(size.cast_signed() - layout.size().cast_signed());
-        // SAFETY: `at` came from `System` with this layout; the caller keeps to the rest.
-        unsafe { System.realloc(at, layout, size) }
-    }
-}
-
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-/// Octets that are allocated at most while `run` runs, beyond what was before.
-fn peak(run: impl FnOnce()) -> isize {
-    let before = LIVE.get();
-    PEAK.set(before);
-    run();
-    PEAK.get() - before
-}
 
 struct Ends {
     client: Connection<u32>,
@@ -288,10 +228,7 @@ fn a_connection_that_was_idle_goes_on_as_before() {
     ends.round_trips(4, 3);
 }
 
-const KIB: isize = 1024;
-const MIB: isize = 1024 * KIB;
-
-fn flood(name: &str, most: isize, mut frame: impl FnMut(u64) -> Vec<u8>) {
+fn flood(name: &str, most: usize, mut frame: impl FnMut(u64) -> Vec<u8>) {
     let mut limits = Limits::default();
     (limits.memory, limits.max_message, limits.max_concurrent) = (1 << 20, 64 << 10, 1_000);
     let mut raw = Raw::server(config().limits(limits));

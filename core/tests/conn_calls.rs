@@ -5,19 +5,13 @@ mod support;
 
 use bytes::Bytes;
 use support::{
-    frames::{self, emit, flagged, octets, outline},
-    raw::{Raw, config, ms, secs},
+    frames::{self, echo, emit, flagged, octets, outline},
+    raw::{Raw, config, limits, ms, secs},
 };
 use tieline_core::{
-    conn::{Body, Limits, MethodSpec, Reply, ReplyError},
+    conn::{Body, MethodSpec, Reply, ReplyError},
     wire::{Envelope, Flags, FrameType, Metadata, Ran, Repeated, Request, Response, Status},
 };
-
-fn limits(change: impl FnOnce(&mut Limits)) -> Limits {
-    let mut limits = Limits::default();
-    change(&mut limits);
-    limits
-}
 
 /// What a REQUEST is answered without its handler.
 fn refusal(raw: &mut Raw, frame: &[u8]) -> Status {
@@ -28,10 +22,6 @@ fn refusal(raw: &mut Raw, frame: &[u8]) -> Status {
     assert_eq!(answer.frame_type(), FrameType::RESPONSE);
     assert_eq!(raw.conn.open_calls(), (0, 0));
     answer.status()
-}
-
-fn echo() -> Request<'static> {
-    Request { method: 1, ..Request::default() }
 }
 
 #[test]

@@ -4,24 +4,14 @@
 mod support;
 
 use support::{
-    frames::{self, emit, octets, outline},
-    raw::{MS, Raw, config, ms, secs},
+    frames::{self, echo, emit, octets, outline},
+    raw::{MS, Raw, config, limits, ms, secs},
 };
 use tieline_core::{
     Instant,
-    conn::{Body, CallHead, Cancel, Event, Limits, Reply, ReplyError},
+    conn::{Body, CallHead, Cancel, Event, Reply, ReplyError},
     wire::{CheckInAck, Envelope, FrameType, Ran, Request, Status},
 };
-
-fn limits(change: impl FnOnce(&mut Limits)) -> Limits {
-    let mut limits = Limits::default();
-    change(&mut limits);
-    limits
-}
-
-fn echo() -> Request<'static> {
-    Request { method: 1, ..Request::default() }
-}
 
 #[test]
 fn who_has_stopped_is_not_told_to_stop() {

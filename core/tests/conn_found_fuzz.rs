@@ -4,11 +4,11 @@
 mod support;
 
 use support::{
-    frames::{self, Seen, outline},
+    frames::{self, outline, types},
     raw::{Raw, config},
 };
 use tieline_core::{
-    conn::{Body, CallHead, CallId, Event, ItemError, Outbox, Rejection, Side, Taken},
+    conn::{Body, CallHead, CallId, Event, Outbox, Side, Taken},
     wire::{CheckInAck, Credit, Envelope, FrameType, Item, Kind, Status},
 };
 
@@ -28,10 +28,6 @@ fn stream(raw: &mut Raw, kind: Kind, credit: Option<u32>) -> CallId {
     head.kind = kind;
     head.credit = credit;
     raw.conn.call(raw.at(), &head, Body::Copy(b""), 1).unwrap()
-}
-
-fn types(frames: &[Seen]) -> Vec<FrameType> {
-    frames.iter().map(Seen::frame_type).collect()
 }
 
 /// A call that begins with no credit lives on what is granted, and nothing is more natural than to grant it at once.
@@ -132,16 +128,21 @@ fn a_grant_counts_the_items_that_wait_to_be_taken() {
 #[cfg(feature = "snappy")]
 #[test]
 fn what_waits_for_the_verifier_is_not_too_large_in_disguise() {
+    use tieline_core::{
+        conn::{ItemError, Rejection},
+        wire::CheckIn,
+    };
+
     let mut server = Raw::new(config().verify(true).compress(true).build().unwrap(), Side::Server);
     let features = [1];
-    server.feed(&frames::check_in(tieline_core::wire::CheckIn {
+    server.feed(&frames::check_in(CheckIn {
         identifier: "peer",
         features: (&features).into(),
         max_concurrent: 100,
         max_streams: 100,
         max_message: 2_000,
         max_item: 2_000,
-        ..tieline_core::wire::CheckIn::default()
+        ..CheckIn::default()
     }));
     assert!(matches!(server.events()[..], [Event::CheckIn(_)]));
     let large = Body::Share(vec![0; 3_000].into());

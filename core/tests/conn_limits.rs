@@ -5,23 +5,13 @@ mod support;
 
 use bytes::Bytes;
 use support::{
-    frames::{self, outline},
-    raw::{Raw, config},
+    frames::{self, echo, outline},
+    raw::{Raw, config, limits},
 };
 use tieline_core::{
-    conn::{Body, CallHead, Cancel, Event, Limits, Rejection, Reply, ReplyError, Served},
+    conn::{Body, CallHead, Cancel, Event, Rejection, Reply, ReplyError, Served},
     wire::{CheckIn, CheckInAck, FrameType, Metadata, Repeated, Request, Status},
 };
-
-fn limits(change: impl FnOnce(&mut Limits)) -> Limits {
-    let mut limits = Limits::default();
-    change(&mut limits);
-    limits
-}
-
-fn echo() -> Request<'static> {
-    Request { method: 1, ..Request::default() }
-}
 
 #[test]
 fn a_callee_refuses_what_is_over_its_limit_and_closes_on_what_is_far_over_it() {

@@ -5,177 +5,28 @@
 //! calls take turns.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation, clippy::cast_possible_wrap)]
 
+mod model_parts;
 mod support;
 
-use std::collections::VecDeque;
-
+use model_parts::{
+    directions::{QUEUED, WINDOW},
+    ours::{Call, Ours},
+    theirs::{Serves, Theirs},
+};
 use proptest::prelude::*;
 use support::{
     frames::{self, Seen},
-    hostile::{NAMES, all_kinds},
-    peer::KINDS,
+    hostile::all_kinds,
     raw::Raw,
 };
 use tieline_core::{
-    conn::{Body, CallHead, CallId, Event, ItemError, Limits, Reply, ReplyError, Served, Stream, Taken},
-    wire::{CheckInAck, Credit, Envelope, FrameType, Item, Request, Status},
+    conn::{Event, Limits, Stream},
+    wire::{CheckInAck, Envelope, FrameType, Status},
 };
 
-/// What each side serves at once, of that how many that stream, the initial credit for items, and what may wait.
+/// What each side serves at once, and of that how many that stream.
 const CALLS: usize = 2;
 const STREAMS: usize = 1;
-const WINDOW: i64 = 1_000;
-const QUEUED: usize = 1_000;
-const COST: usize = 256;
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum End {
-    Open,
-    Wanted,
-    Over,
-}
-
-/// The direction in which this side sends.
-#[derive(Debug)]
-struct Out {
-    credit: i64,
-    waiting: VecDeque<usize>,
-    full: bool,
-    end: End,
-}
-
-/// The direction in which this side receives.
-#[derive(Debug)]
-struct In {
-    credit: i64,
-    owed: i64,
-    waiting: VecDeque<usize>,
-    ended: bool,
-    told: bool,
-    /// CREDIT is to go out.
-    pays: bool,
-}
-
-impl Out {
-    fn new() -> Self {
-        Self { credit: WINDOW, waiting: VecDeque::new(), full: false, end: End::Open }
-    }
-
-    fn queued(&self) -> usize {
-        self.waiting.iter().map(|len| len + COST).sum()
-    }
-
-    fn send(&mut self, len: usize) -> Result<(), ItemError> {
-        if self.end != End::Open {
-            return Err(ItemError::Over);
-        }
-        if !self.waiting.is_empty() && self.queued() + len + COST > QUEUED {
-            self.full = true;
-            return Err(ItemError::Full);
-        }
-        self.waiting.push_back(len);
-        Ok(())
-    }
-
-    fn drop_all(&mut self) {
-        self.waiting.clear();
-        (self.full, self.end) = (false, End::Over);
-    }
-
-    /// What goes out now, and whether the application is told that there is room.
-    fn flush(&mut self, frames: &mut Vec<String>) -> bool {
-        let mut room = false;
-        while self.credit > 0
-            && let Some(len) = self.waiting.pop_front()
-        {
-            self.credit -= (len + COST) as i64;
-            frames.push(format!("STREAM_ITEM {len}"));
-            room |= self.full && (self.waiting.is_empty() || self.queued() <= QUEUED / 2);
-            self.full &= !room;
-        }
-        if self.waiting.is_empty() && self.end == End::Wanted {
-            self.end = End::Over;
-            frames.push("STREAM_END".to_owned());
-        }
-        room
-    }
-}
-
-impl In {
-    fn new() -> Self {
-        Self { credit: WINDOW, owed: 0, waiting: VecDeque::new(), ended: false, told: false, pays: false }
-    }
-
-    fn settle(&mut self) {
-        self.pays |= self.owed > 0 && (self.owed >= WINDOW / 4 || self.credit <= 0);
-    }
-
-    /// An item comes; whether the application is told.
-    fn came(&mut self, len: usize) -> bool {
-        self.credit -= (len + COST) as i64;
-        self.settle();
-        self.waiting.push_back(len);
-        !std::mem::replace(&mut self.told, true)
-    }
-
-    fn take(&mut self) -> Option<Option<usize>> {
-        let Some(len) = self.waiting.pop_front() else {
-            self.told = self.ended;
-            return self.ended.then_some(None);
-        };
-        self.owed += (len + COST) as i64;
-        self.settle();
-        Some(Some(len))
-    }
-
-    fn flush(&mut self, frames: &mut Vec<String>) {
-        if std::mem::take(&mut self.pays) && !self.ended && self.owed > 0 {
-            frames.push(format!("CREDIT {}", self.owed));
-            self.credit += std::mem::take(&mut self.owed);
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Ours {
-    Queued,
-    /// Sent, and the application waits.
-    Waits,
-    /// Given up; its RESPONSE is still due.
-    GivenUp,
-    Over,
-}
-
-#[derive(Debug)]
-struct Call {
-    state: Ours,
-    kind: usize,
-    /// The wire id, once it is sent.
-    id: u64,
-    out: Option<Out>,
-    takes: Option<In>,
-    name: CallId,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Theirs {
-    Runs,
-    /// Answered in the handler's stead, and that has not stopped.
-    Outlives,
-    /// The answer is behind items that wait for credit.
-    AnswerWaits,
-    Over,
-}
-
-#[derive(Debug)]
-struct Serves {
-    state: Theirs,
-    kind: usize,
-    id: u64,
-    out: Option<Out>,
-    takes: Option<In>,
-    name: Served,
-}
 
 /// One thing that happens; which call it is about, and a number.
 #[derive(Debug, Clone, Copy)]
@@ -193,14 +44,6 @@ struct Test {
     /// What the step must bring.
     events: Vec<String>,
     frames: Vec<(u64, String)>,
-}
-
-fn goes_up(kind: usize) -> bool {
-    kind >= 2
-}
-
-fn goes_down(kind: usize) -> bool {
-    kind == 1 || kind == 3
 }
 
 fn outline(seen: &Seen) -> String {
@@ -283,254 +126,6 @@ impl Test {
             self.compare(step);
         }
     }
-
-    // ---- this side's calls ------------------------------------------------------------------------------------
-
-    fn call(&mut self, kind: usize) -> Option<()> {
-        let user = self.calls.len() as u32;
-        let mut head = CallHead::new(NAMES[kind]);
-        head.kind = KINDS[kind];
-        let name = self.raw.conn.call(self.raw.at(), &head, Body::Copy(&user.to_be_bytes()), user).unwrap();
-        let out = goes_up(kind).then(Out::new);
-        let takes = goes_down(kind).then(In::new);
-        self.calls.push(Call { state: Ours::Queued, kind, id: 0, out, takes, name });
-        Some(())
-    }
-
-    fn cancel(&mut self, at: usize) {
-        let call = &mut self.calls[at];
-        let user = self.raw.conn.cancel(self.raw.at(), call.name);
-        match call.state {
-            Ours::Queued => call.state = Ours::Over,
-            Ours::Waits => {
-                call.state = Ours::GivenUp;
-                self.frames.push((call.id, "CANCEL".to_owned()));
-            }
-            Ours::GivenUp | Ours::Over => return assert_eq!(user, None),
-        }
-        assert_eq!(user, Some(at as u32));
-        call.out.iter_mut().for_each(Out::drop_all);
-    }
-
-    fn is_open(call: &Call) -> bool {
-        matches!(call.state, Ours::Queued | Ours::Waits)
-    }
-
-    fn send_item(&mut self, at: usize, len: usize) {
-        let call = &mut self.calls[at];
-        let sent = self.raw.conn.send_item(self.raw.at(), call.name, Body::Copy(&vec![1; len]));
-        let open = Self::is_open(call);
-        let expected = match call.out.as_mut().filter(|_| open) {
-            Some(out) => out.send(len),
-            None => Err(ItemError::Over),
-        };
-        assert_eq!(sent, expected);
-    }
-
-    fn end_items(&mut self, at: usize) {
-        let call = &mut self.calls[at];
-        let ended = self.raw.conn.end_items(self.raw.at(), call.name);
-        let open = Self::is_open(call);
-        match call.out.as_mut().filter(|out| open && out.end == End::Open) {
-            Some(out) => {
-                out.end = End::Wanted;
-                assert_eq!(ended, Ok(()));
-            }
-            None => assert_eq!(ended, Err(ItemError::Over)),
-        }
-    }
-
-    fn take(&mut self, at: usize) {
-        let call = &mut self.calls[at];
-        let found = self.raw.conn.take_item(self.raw.at(), call.name);
-        let open = Self::is_open(call);
-        let expected = call.takes.as_mut().filter(|_| open).and_then(In::take);
-        assert_eq!(len_of(found), expected);
-    }
-
-    fn grant(&mut self, at: usize, octets: usize) {
-        let call = &mut self.calls[at];
-        self.raw.conn.grant(self.raw.at(), call.name, octets as u32);
-        if Self::is_open(call)
-            && let Some(takes) = &mut call.takes
-        {
-            takes.owed += octets as i64;
-            takes.pays = true;
-        }
-    }
-
-    fn response(&mut self, whose: u8) -> Option<()> {
-        let at = self.pick(whose, |call| matches!(call.state, Ours::Waits | Ours::GivenUp))?;
-        let call = &mut self.calls[at];
-        let (id, waits) = (call.id, call.state == Ours::Waits);
-        call.state = Ours::Over;
-        call.out.iter_mut().for_each(Out::drop_all);
-        if waits {
-            let rest = call.takes.as_ref().map_or(0, |takes| takes.waiting.len());
-            self.events.push(format!("Done {at} true, {rest} left"));
-        }
-        self.feed(FrameType::RESPONSE, id, Status::OK, Envelope::Response(Default::default()), b"result");
-        Some(())
-    }
-
-    fn item_down(&mut self, whose: u8, len: usize) -> Option<()> {
-        let may = |call: &Call| {
-            let sent = matches!(call.state, Ours::Waits | Ours::GivenUp);
-            sent && call.takes.as_ref().is_some_and(|takes| takes.credit > 0)
-        };
-        let at = self.pick(whose, may)?;
-        let call = &mut self.calls[at];
-        let (id, waits) = (call.id, call.state == Ours::Waits);
-        let takes = call.takes.as_mut().unwrap();
-        if waits {
-            if takes.came(len) {
-                self.events.push(format!("Readable {:?}", Stream::Ours(call.name)));
-            }
-        } else {
-            takes.credit -= (len + COST) as i64;
-        }
-        self.feed(FrameType::STREAM_ITEM, id, Status::OK, Envelope::Item(Item::default()), &vec![2; len]);
-        Some(())
-    }
-
-    fn credit_up(&mut self, whose: u8, octets: usize) -> Option<()> {
-        let may = |call: &Call| matches!(call.state, Ours::Waits | Ours::GivenUp) && call.out.is_some();
-        let at = self.pick(whose, may)?;
-        let call = &mut self.calls[at];
-        let (id, out) = (call.id, call.out.as_mut().unwrap());
-        let octets = octets + 1;
-        if out.end != End::Over {
-            out.credit += octets as i64;
-        }
-        let credit = Credit { octets: octets as u32 };
-        self.feed(FrameType::CREDIT, id, Status::OK, Envelope::Credit(credit), b"");
-        Some(())
-    }
-
-    // ---- the peer's calls -------------------------------------------------------------------------------------
-
-    fn request(&mut self, kind: usize) -> Option<()> {
-        let id = self.next_id;
-        self.next_id += 2;
-        let head = Request {
-            method: 1 + kind as u32,
-            kind: KINDS[kind].to_wire(),
-            credit: None,
-            ..Request::default()
-        };
-        let held = |call: &&Serves| call.state != Theirs::Over;
-        let places = self.serves.iter().filter(held).count();
-        let streams = self.serves.iter().filter(held).filter(|call| call.kind > 0).count();
-        self.feed(FrameType::REQUEST, id, Status::OK, Envelope::Request(head), b"argument");
-        if places >= CALLS || (kind > 0 && streams >= STREAMS) {
-            self.frames.push((id, format!("RESPONSE {}", Status::TOO_MANY_CALLS)));
-            return Some(());
-        }
-        let event = self.raw.conn.poll_event(self.raw.at());
-        let Some(Event::Request(incoming)) = event else { panic!("no request: {event:?}") };
-        assert_eq!(incoming.kind, KINDS[kind]);
-        let (out, takes) = (goes_down(kind).then(Out::new), goes_up(kind).then(In::new));
-        self.serves.push(Serves { state: Theirs::Runs, kind, id, out, takes, name: incoming.call });
-        Some(())
-    }
-
-    fn reply(&mut self, at: usize) {
-        let call = &mut self.serves[at];
-        let done = self.raw.conn.reply(self.raw.at(), call.name, &Reply::ok(Body::Copy(b"result")));
-        match call.state {
-            Theirs::Runs => {
-                assert_eq!(done, Ok(()));
-                call.state = Theirs::AnswerWaits;
-            }
-            Theirs::Outlives => {
-                assert_eq!(done, Err(ReplyError::Answered));
-                call.state = Theirs::Over;
-            }
-            Theirs::AnswerWaits | Theirs::Over => assert_eq!(done, Err(ReplyError::Unknown)),
-        }
-    }
-
-    fn send_down(&mut self, at: usize, len: usize) {
-        let call = &mut self.serves[at];
-        let sent = self.raw.conn.send_item(self.raw.at(), call.name, Body::Copy(&vec![3; len]));
-        let runs = call.state == Theirs::Runs;
-        let expected = match call.out.as_mut().filter(|_| runs) {
-            Some(out) => out.send(len),
-            None => Err(ItemError::Over),
-        };
-        assert_eq!(sent, expected);
-    }
-
-    fn take_up(&mut self, at: usize) {
-        let call = &mut self.serves[at];
-        let found = self.raw.conn.take_item(self.raw.at(), call.name);
-        let runs = call.state == Theirs::Runs;
-        assert_eq!(len_of(found), call.takes.as_mut().filter(|_| runs).and_then(In::take));
-    }
-
-    fn cancel_in(&mut self, whose: u8) -> Option<()> {
-        let at = self.pick_served(whose, |_| true)?;
-        let call = &mut self.serves[at];
-        let id = call.id;
-        let answer = (id, format!("RESPONSE {}", Status::CANCELLED_RUNNING));
-        match call.state {
-            Theirs::Runs => {
-                call.state = Theirs::Outlives;
-                self.events.push(format!("Cancelled {:?}", call.name));
-                self.frames.push(answer);
-            }
-            Theirs::AnswerWaits => {
-                call.state = Theirs::Over;
-                self.frames.push(answer);
-            }
-            Theirs::Outlives | Theirs::Over => {}
-        }
-        call.out.iter_mut().for_each(Out::drop_all);
-        self.feed(FrameType::CANCEL, id, Status::CANCELLED, Envelope::None, b"");
-        Some(())
-    }
-
-    fn item_up(&mut self, whose: u8, len: usize) -> Option<()> {
-        let may = |call: &Serves| call.takes.as_ref().is_some_and(|takes| takes.credit > 0 && !takes.ended);
-        let at = self.pick_served(whose, may)?;
-        let call = &mut self.serves[at];
-        let (id, runs, takes) = (call.id, call.state == Theirs::Runs, call.takes.as_mut().unwrap());
-        if runs {
-            if takes.came(len) {
-                self.events.push(format!("Readable {:?}", Stream::Theirs(call.name)));
-            }
-        } else {
-            takes.credit -= (len + COST) as i64;
-        }
-        self.feed(FrameType::STREAM_ITEM, id, Status::OK, Envelope::Item(Item::default()), &vec![4; len]);
-        Some(())
-    }
-
-    fn end_in(&mut self, whose: u8) -> Option<()> {
-        let may = |call: &Serves| call.takes.as_ref().is_some_and(|takes| !takes.ended);
-        let at = self.pick_served(whose, may)?;
-        let call = &mut self.serves[at];
-        let (id, runs, takes) = (call.id, call.state == Theirs::Runs, call.takes.as_mut().unwrap());
-        takes.ended = true;
-        if runs && !std::mem::replace(&mut takes.told, true) {
-            self.events.push(format!("Readable {:?}", Stream::Theirs(call.name)));
-        }
-        self.feed(FrameType::STREAM_END, id, Status::OK, Envelope::None, b"");
-        Some(())
-    }
-
-    fn credit_down(&mut self, whose: u8, octets: usize) -> Option<()> {
-        let at = self.pick_served(whose, |call| call.out.is_some())?;
-        let call = &mut self.serves[at];
-        let (id, octets) = (call.id, octets + 1);
-        if matches!(call.state, Theirs::Runs | Theirs::AnswerWaits) {
-            call.out.as_mut().unwrap().credit += octets as i64;
-        }
-        let credit = Credit { octets: octets as u32 };
-        self.feed(FrameType::CREDIT, id, Status::OK, Envelope::Credit(credit), b"");
-        Some(())
-    }
-
     // ---- what comes of it -------------------------------------------------------------------------------------
 
     /// The REQUESTs that the peer would take next: the first that streams, and the first that does not. Which of them
@@ -615,13 +210,6 @@ impl Test {
         let theirs = self.serves.iter().filter(|call| call.state != Theirs::Over).count();
         assert_eq!(self.raw.conn.open_calls(), (ours, theirs), "places after {step:?}");
     }
-}
-
-fn len_of(taken: Option<Taken>) -> Option<Option<usize>> {
-    taken.map(|taken| match taken {
-        Taken::Item(item) => Some(item.len()),
-        Taken::End => None,
-    })
 }
 
 fn describe(event: Event<u32>) -> String {

@@ -8,6 +8,9 @@ use tieline_core::wire::{
 /// The longest body that the tests read.
 pub const MAX_BODY: u32 = 1 << 20;
 
+pub const KIB: usize = 1024;
+pub const MIB: usize = 1024 * KIB;
+
 pub fn emit(
     frame_type: FrameType,
     id: u64,
@@ -64,14 +67,18 @@ pub fn request(id: u64, head: Request<'_>, payload: &[u8]) -> Vec<u8> {
     emit(FrameType::REQUEST, id, Status::OK, Envelope::Request(head), payload)
 }
 
+/// The head of a call of the first method.
+pub fn echo() -> Request<'static> {
+    Request { method: 1, ..Request::default() }
+}
+
 /// A REQUEST of the first method.
 pub fn call(id: u64, payload: &[u8]) -> Vec<u8> {
-    request(id, Request { method: 1, ..Request::default() }, payload)
+    request(id, echo(), payload)
 }
 
 pub fn one_way(id: u64, payload: &[u8]) -> Vec<u8> {
-    let head = Request { method: 1, ..Request::default() };
-    emit(FrameType::ONE_WAY, id, Status::OK, Envelope::Request(head), payload)
+    emit(FrameType::ONE_WAY, id, Status::OK, Envelope::Request(echo()), payload)
 }
 
 pub fn response(id: u64, status: Status, payload: &[u8]) -> Vec<u8> {
@@ -159,6 +166,10 @@ pub fn take_frames(octets: &mut Vec<u8>) -> Vec<Seen> {
     assert!(octets.len() - at < HEADER_LEN + MAX_BODY as usize);
     octets.drain(..at);
     seen
+}
+
+pub fn types(frames: &[Seen]) -> Vec<FrameType> {
+    frames.iter().map(Seen::frame_type).collect()
 }
 
 /// Types and ids: what most expectations are about.

@@ -4,7 +4,13 @@
 //! |---|---|
 //! | `frames` | building frames, and frames as they were seen |
 //! | `raw` | one connection opposite a peer that is written by hand, octet by octet |
-//! | `streams` | building fragments and streams, and following the messages that a connection writes |
+//! | `streams` | calls of every kind, their items and their fragments, and opening them |
+//! | `scene` | the messages that there are, and a connection at the point where one of them may be sent |
+//! | `output` | what a connection writes: frame by frame, put together, and what that says of it |
+//! | `keys` | calls that have an ordering key, and those of them that start |
+//! | `blocks` | blocks of Snappy, written and read by hand, and the messages that carry them |
+//! | `attacked` | a connection that is attacked, and its neighbour of the same configuration |
+//! | `heap` | an allocator that counts |
 //! | `random` | a seed's numbers |
 //! | `tally` | faults that were injected and checks that were executed, by name |
 //! | `pipe` | one direction of a simulated transport |
@@ -30,12 +36,17 @@
     clippy::cast_possible_truncation
 )]
 
+pub mod attacked;
+pub mod blocks;
 pub mod flow;
 pub mod frames;
+pub mod heap;
 pub mod hostile;
+pub mod keys;
 pub mod ledger;
 pub mod messages;
 pub mod node;
+pub mod output;
 pub mod pair;
 pub mod peer;
 pub mod piece;
@@ -43,6 +54,7 @@ pub mod pipe;
 pub mod random;
 pub mod raw;
 pub mod replay;
+pub mod scene;
 pub mod small;
 pub mod streams;
 pub mod tally;

@@ -7,7 +7,7 @@ use tieline_core::{
     Instant,
     conn::{
         Body, CallHead, CallId, Closed, Config, ConfigBuilder, Connection, Disconnect, End, Event, Failure,
-        Incoming, MethodSpec, Outbox, Served, Side,
+        Incoming, Limits, MethodSpec, Outbox, Served, Side,
     },
     wire::{CheckIn, CheckInAck, FrameType, Method, Status},
 };
@@ -20,6 +20,18 @@ pub const SECOND: u64 = 1_000_000_000;
 /// A configuration with the one method `t.S/Echo`.
 pub fn config() -> ConfigBuilder {
     Config::builder("node").method(MethodSpec::unary("t.S/Echo"))
+}
+
+/// The limits that are usual, but for this.
+pub fn limits(change: impl FnOnce(&mut Limits)) -> Limits {
+    let mut limits = Limits::default();
+    change(&mut limits);
+    limits
+}
+
+/// Those with this much initial credit.
+pub fn window(octets: u32) -> Limits {
+    limits(|it| it.stream_window = octets)
 }
 
 pub struct Raw {
