@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::{
     calls::{Owner, Wire},
-    event::{Body, CallHead, CallId, Failure, Served},
+    event::{CallId, Failure, Served},
     machine::{Machine, Phase},
     outbox::{Outbox, SHARE_FROM},
     staging::{self, next_frame},
@@ -276,13 +276,16 @@ impl Machine {
 
     /// Lays a call down for the next `poll_transmit`: a small one with nothing special to say, and nobody before it.
     #[inline(always)]
-    pub(crate) fn quick_call(&mut self, head: &CallHead<'_>, body: &Body<'_>) -> Option<CallId> {
-        let payload = body.octets();
-        let deadline = head.deadline.map_or(NEVER, Instant::as_nanos);
+    pub(crate) fn quick_call(
+        &mut self,
+        method: &str,
+        fingerprint: u64,
+        deadline: Option<Instant>,
+        payload: &[u8],
+    ) -> Option<CallId> {
+        let deadline = deadline.map_or(NEVER, Instant::as_nanos);
         let packs = self.snappy && self.config.compress && payload.len() >= self.config.compress_from;
         if packs
-            || !head.is_plain()
-            || head.parent.is_some()
             || payload.len() >= SHARE_FROM.min(self.peer_message)
             || !self.window_open()
             || !self.straight.output
@@ -291,7 +294,7 @@ impl Machine {
         {
             return None;
         }
-        let method = self.learned.recent(head.method, head.fingerprint)?;
+        let method = self.learned.recent(method, fingerprint)?;
         let now = self.now;
         let left = if deadline == NEVER { NEVER } else { deadline.saturating_sub(now) };
         if self.usual.said.left != left || self.usual.said.method != method {
