@@ -62,13 +62,13 @@ impl<'a> Call<'a> {
     /// How long to wait, instead of 10 s. The node is told and stops when the time is over. A call that is made on
     /// behalf of another one never outlives that one's deadline.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.prepared.options.timeout = Some(timeout);
+        self.prepared.set_timeout(Some(timeout));
         self
     }
 
     /// Waits as long as the connection lives.
     pub fn no_timeout(mut self) -> Self {
-        self.prepared.options.timeout = None;
+        self.prepared.set_timeout(None);
         self
     }
 
@@ -140,8 +140,10 @@ impl Future for Call<'_> {
 }
 
 impl Drop for Call<'_> {
+    #[inline]
     fn drop(&mut self) {
-        let (Some(link), Stage::Waiting(key)) = (self.link(), self.stage) else { return };
+        let Stage::Waiting(key) = self.stage else { return };
+        let Some(link) = self.link() else { return };
         let mut entered = link.enter();
         let state = &mut *entered.state;
         if let (Some(id), _) = state.waiters.abandon(key) {

@@ -48,13 +48,13 @@ impl<'a, S> Open<'a, S> {
     /// node is told and stops when the time is over. A call that is made on behalf of another one never outlives that
     /// one's deadline.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.prepared.options.timeout = Some(timeout);
+        self.prepared.set_timeout(Some(timeout));
         self
     }
 
     /// Lasts as long as the connection: the default.
     pub fn no_timeout(mut self) -> Self {
-        self.prepared.options.timeout = None;
+        self.prepared.set_timeout(None);
         self
     }
 
@@ -64,7 +64,7 @@ impl<'a, S> Open<'a, S> {
     /// [`Limits`](crate::Limits): an item costs its octets and 256. Much credit keeps a fast or far line full, little
     /// credit keeps memory small. Held to 2^31−1, and to at least 1: without any nothing would ever come.
     pub fn credit(mut self, octets: u32) -> Self {
-        self.prepared.options.credit = Some(octets.max(1));
+        self.prepared.options().credit = Some(octets.max(1));
         self
     }
 }

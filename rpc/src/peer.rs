@@ -42,7 +42,11 @@ impl Peer {
     }
 
     fn prepare<'a>(&'a self, method: &'a str, body: Bytes, mode: Mode) -> Prepared<'a> {
-        Prepared::new(Target::Borrowed(&self.link), method, body, mode, self.limit, self.parent)
+        let target = match self {
+            Self { link, limit: None, parent: None } => Target::Borrowed(link),
+            peer => Target::OnBehalf(peer),
+        };
+        Prepared::new(target, method, body, mode)
     }
 
     /// Calls a method, `package.Service/Method`, with a raw argument.

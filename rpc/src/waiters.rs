@@ -14,6 +14,17 @@ struct Waiter {
     stream: Option<Box<Streaming>>,
 }
 
+impl Waiter {
+    /// Field by field: nearly always there is nothing in most of them.
+    #[inline]
+    fn clear(&mut self) {
+        self.waker = None;
+        self.outcome = None;
+        self.id = None;
+        self.stream = None;
+    }
+}
+
 #[derive(Default)]
 struct Streaming {
     /// Who waits for room for an item.
@@ -30,26 +41,23 @@ pub(crate) struct Waiters {
 }
 
 impl Waiters {
-    /// A number for somebody new.
+    /// The number that the next one gets.
     #[inline]
-    pub(crate) fn insert(&mut self, waker: Waker) -> u32 {
-        match self.free.pop() {
-            Some(key) => {
-                if let Some(waiter) = self.slots.get_mut(key as usize) {
-                    waiter.waker = Some(waker);
-                }
-                key
-            }
-            None => {
-                self.slots.push(Waiter { waker: Some(waker), ..Waiter::default() });
-                u32::try_from(self.slots.len()).unwrap_or(u32::MAX).saturating_sub(1)
-            }
+    pub(crate) fn vacant(&self) -> u32 {
+        match self.free.last() {
+            Some(key) => *key,
+            None => u32::try_from(self.slots.len()).unwrap_or(u32::MAX),
         }
     }
 
+    /// Gives that number to whoever waits for this call.
     #[inline]
-    pub(crate) fn set_id(&mut self, key: u32, id: CallId, streams: bool) {
+    pub(crate) fn occupy(&mut self, key: u32, waker: Waker, id: CallId, streams: bool) {
+        if self.free.pop().is_none() {
+            self.slots.push(Waiter::default());
+        }
         if let Some(waiter) = self.slots.get_mut(key as usize) {
+            waiter.waker = Some(waker);
             waiter.id = Some(id);
             if streams {
                 waiter.stream = Some(Box::default());
@@ -58,7 +66,7 @@ impl Waiters {
     }
 
     /// Leaves an outcome; who waits for it is to be woken, outside the lock.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn tell(
         &mut self,
         key: u32,
@@ -68,7 +76,9 @@ impl Waiters {
     ) {
         let Some(waiter) = self.slots.get_mut(key as usize) else { return };
         waiter.outcome = Some(outcome);
-        wakers.extend(waiter.waker.take());
+        if let Some(waker) = waiter.waker.take() {
+            wakers.push(waker);
+        }
         if let Some(stream) = &mut waiter.stream {
             stream.rest = rest;
             wakers.extend(stream.sender.take());
@@ -76,16 +86,20 @@ impl Waiters {
     }
 
     /// Takes the outcome, or leaves the waker again.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn outcome(&mut self, key: u32, waker: &Waker) -> Option<Result<Answer, Failure>> {
         let waiter = self.slots.get_mut(key as usize)?;
-        let outcome = waiter.outcome.take();
-        if outcome.is_some() {
-            self.remove(key);
-        } else if waiter.waker.as_ref().is_none_or(|known| !known.will_wake(waker)) {
-            waiter.waker = Some(waker.clone());
+        if waiter.outcome.is_none() {
+            if waiter.waker.as_ref().is_none_or(|known| !known.will_wake(waker)) {
+                waiter.waker = Some(waker.clone());
+            }
+            return None;
         }
-        outcome
+        waiter.waker = None;
+        waiter.id = None;
+        waiter.stream = None;
+        self.free.push(key);
+        waiter.outcome.take()
     }
 
     /// Takes the outcome, if it is there.
@@ -139,7 +153,7 @@ impl Waiters {
     #[inline]
     pub(crate) fn remove(&mut self, key: u32) {
         if let Some(waiter) = self.slots.get_mut(key as usize) {
-            *waiter = Waiter::default();
+            waiter.clear();
             self.free.push(key);
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, RwLock},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -10,6 +10,7 @@ use tieline_core::conn::{Config, ConfigBuilder, Limits};
 
 use super::{
     Client,
+    current::Current,
     keeper::{Progress, Shared},
 };
 use crate::{
@@ -124,7 +125,7 @@ impl<R: Runtime> ClientBuilder<R> {
             #[cfg(feature = "tls")]
             tls,
             backoff: self.backoff,
-            current: RwLock::new(None),
+            current: Current::default(),
             status: Mutex::new(Progress { why: "not connected yet".to_owned(), ..Progress::default() }),
         }))
     }

@@ -6,7 +6,7 @@
 use std::{
     future::{Future, poll_fn},
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Poll, Waker},
     time::Duration,
 };
@@ -17,6 +17,7 @@ use tieline_core::{
     wire::Status,
 };
 
+use super::current::Current;
 use crate::{
     driver::Common,
     error::ConnectError,
@@ -38,7 +39,7 @@ pub(super) struct Shared<R: Runtime> {
     pub(super) backoff: Duration,
     /// The connection that calls go to. It is locked for a moment only: whoever holds `status` may ask for it, but never the
     /// other way round.
-    pub(super) current: RwLock<Option<Arc<Link>>>,
+    pub(super) current: Current,
     pub(super) status: Mutex<Progress>,
 }
 
@@ -80,14 +81,9 @@ impl<R: Runtime> Shared<R> {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    #[inline]
-    pub(super) fn current(&self) -> Option<Arc<Link>> {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
     /// Changes what calls go to, and tells those who wait.
     pub(super) fn publish(&self, link: Option<Arc<Link>>, why: String) {
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = link;
+        self.current.set(link);
         let watchers = {
             let mut status = self.status();
             status.why = why;
@@ -98,7 +94,7 @@ impl<R: Runtime> Shared<R> {
 
     pub(super) fn close(&self) {
         self.status().closed = true;
-        let link = self.current();
+        let link = self.current.get();
         self.publish(None, "the client is closed".to_owned());
         if let Some(link) = link {
             Peer::new(link).close(Status::NORMAL, "");

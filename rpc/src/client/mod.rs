@@ -3,11 +3,13 @@
 //! | file | its one idea |
 //! |---|---|
 //! | `mod.rs` | the handle: calls, and what can be asked |
+//! | `current.rs` | the connection that calls go to |
 //! | `keeper.rs` | the state behind all handles, and the task that dials again |
 //! | `dial.rs` | one attempt |
 //! | `builder.rs` | what a client is told before it connects |
 
 mod builder;
+mod current;
 mod dial;
 mod keeper;
 
@@ -90,7 +92,7 @@ impl<R: Runtime> Client<R> {
 
     #[inline]
     fn prepare<'a>(&'a self, method: &'a str, body: Bytes, mode: Mode) -> Prepared<'a> {
-        Prepared::new(self.target(), method, body, mode, None, None)
+        Prepared::new(self.target(), method, body, mode)
     }
 
     /// Calls a method, `package.Service/Method`, with a raw argument.
@@ -121,13 +123,20 @@ impl<R: Runtime> Client<R> {
 
     #[inline]
     fn target(&self) -> Target<'_> {
-        match self.shared().current() {
-            Some(link) => Target::Shared(link),
-            None => Target::Nowhere(self.nowhere()),
+        match self.shared().current.at_hand() {
+            Some(link) => Target::Borrowed(link),
+            None => self.other_target(),
         }
     }
 
     #[cold]
+    fn other_target(&self) -> Target<'_> {
+        match self.shared().current.get() {
+            Some(link) => Target::Shared(link),
+            None => Target::Nowhere(Box::new(self.nowhere())),
+        }
+    }
+
     fn nowhere(&self) -> CallError {
         let status = self.shared().status();
         let why = if status.closed { "the client is closed" } else { &status.why };
@@ -142,7 +151,7 @@ impl<R: Runtime> Client<R> {
     /// The connection that there is at present.
     #[must_use]
     pub fn peer(&self) -> Option<Peer> {
-        self.shared().current().map(Peer::new)
+        self.shared().current.get().map(Peer::new)
     }
 
     /// Waits until there is a connection that takes calls: it is not over, and its node does not drain.
@@ -156,7 +165,7 @@ impl<R: Runtime> Client<R> {
                 return Poll::Ready(Err(not_connected(&self.shared().address, "the client is closed")));
             }
             // The task that keeps it up may not have seen the end yet; it will, and tells so.
-            if let Some(link) = self.shared().current().filter(|link| link.lock().takes_calls()) {
+            if let Some(link) = self.shared().current.get().filter(|link| link.lock().takes_calls()) {
                 return Poll::Ready(Ok(Peer::new(link)));
             }
             watch(&mut status.watchers, cx);
@@ -180,14 +189,14 @@ impl<R: Runtime> Client<R> {
     /// Why there is no connection at present; empty if there is one.
     #[must_use]
     pub fn trouble(&self) -> String {
-        if self.shared().current().is_some() { String::new() } else { self.shared().status().why.clone() }
+        if self.shared().current.get().is_some() { String::new() } else { self.shared().status().why.clone() }
     }
 
     /// What it is at.
     #[must_use]
     pub fn state(&self) -> ClientState {
         let status = self.shared().status();
-        match self.shared().current() {
+        match self.shared().current.get() {
             _ if status.closed => ClientState::Closed,
             Some(link) if Peer::new(Arc::clone(&link)).is_ready() => ClientState::Ready,
             // The task that keeps it up has not seen the end yet.
