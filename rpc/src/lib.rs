@@ -45,6 +45,7 @@ mod tasks;
 #[cfg(feature = "tls")]
 mod tls;
 pub mod transport;
+mod turns;
 #[cfg(unix)]
 pub mod unix;
 mod waiters;
@@ -73,3 +74,4 @@ pub use tieline_core::{
 pub use tls::{
     Authorities, Certificate, ClientTls, Identity, ServerTls, TlsConfigError, TlsError, by_certificate,
 };
+pub use turns::Turns;

@@ -12,7 +12,7 @@ use std::{
 use bytes::BytesMut;
 use tieline_core::{Instant, conn::Outbox};
 
-use crate::server::instance;
+use crate::{server::instance, turns::Turns};
 
 /// A task that can be spawned.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -137,5 +137,11 @@ pub trait Runtime: Clone + Default + Send + Sync + 'static {
     /// each.
     fn instance(&self) -> u64 {
         instance()
+    }
+
+    /// What counts the turns of connections. The default is one count for the whole process; a runtime that stands for many
+    /// processes has one for each.
+    fn turns(&self) -> Turns {
+        Turns::of_process()
     }
 }

@@ -1,13 +1,6 @@
 //! What a node serves: methods by name, each with its handler.
 
-use std::{
-    fmt,
-    future::Future,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{fmt, future::Future, sync::Arc};
 
 use bytes::Bytes;
 use tieline_core::{
@@ -43,8 +36,6 @@ use crate::{
 #[derive(Default)]
 pub struct Services {
     methods: Vec<Method>,
-    /// Turns of all connections that serve these, to see whether others have theirs meanwhile.
-    turns: AtomicU64,
 }
 
 struct Method {
@@ -61,11 +52,6 @@ impl Services {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
-    }
-
-    /// Notes that a connection has its turn; its number among those of all connections.
-    pub(crate) fn begin_turn(&self) -> u64 {
-        self.turns.fetch_add(1, Ordering::Relaxed)
     }
 
     fn add<F, Fut, B>(mut self, name: &str, kind: Kind, function: F) -> Self

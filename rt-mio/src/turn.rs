@@ -104,18 +104,19 @@ fn tell<A: App>(app: &mut A, net: &mut Net<A::User>, id: ConnId) -> usize {
     let now = net.now;
     for told in 0..BATCH {
         let Some((driven, _, _)) = net.parts(id.0.number) else { return told };
-        let Some(event) = driven.conn.poll_event(now) else { return told };
-        match event {
-            Event::Request(request) => {
+        // Matched where it is made: an event that gets a name is moved first.
+        match driven.conn.poll_event(now) {
+            None => return told,
+            Some(Event::Request(request)) => {
                 let call = request.call;
                 if catch_unwind(AssertUnwindSafe(|| app.request(net, id, request))).is_err() {
                     net.panicked(id, call);
                 }
             }
-            Event::Done { user, outcome, rest } => {
+            Some(Event::Done { user, outcome, rest }) => {
                 contain(app, net, |app, net| app.done(net, id, user, outcome, rest));
             }
-            event => tell_rest(app, net, id, event),
+            Some(event) => tell_rest(app, net, id, event),
         }
     }
     BATCH

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use tieline::{Address, BoxFuture, Clock, Instant, Io, Listener, Outbox, Runtime, Time};
+use tieline::{Address, BoxFuture, Clock, Instant, Io, Listener, Outbox, Runtime, Time, Turns};
 
 use crate::{
     conn::{Side, Way},
@@ -71,6 +71,11 @@ impl Runtime for Sim {
             // Milliseconds of a day long ago, and the host as the random bits.
             ((1_000_000_000_000 + starts) << 22) | (self.host as u64 & ((1 << 22) - 1))
         })
+    }
+
+    /// Those of this host: what other simulations of this process do must not matter.
+    fn turns(&self) -> Turns {
+        self.world.with(|state| state.hosts.get(self.host).map(|host| host.turns.clone()).unwrap_or_default())
     }
 }
 

@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use tieline::Turns;
+
 use crate::{
     conn::Conn,
     events::{Event, Events},
@@ -51,6 +53,7 @@ pub(crate) struct Host {
     /// Connections that wait to be accepted, by port, and who waits for them.
     pub(crate) listening: BTreeMap<u16, Listening>,
     pub(crate) next_port: u16,
+    pub(crate) turns: Turns,
 }
 
 #[derive(Default)]
@@ -73,6 +76,7 @@ impl Host {
             waiting: Vec::new(),
             listening: BTreeMap::new(),
             next_port: 40_000,
+            turns: Turns::default(),
         }
     }
 
