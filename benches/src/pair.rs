@@ -8,7 +8,7 @@ use std::time::Duration;
 use tieline_core::Instant;
 use tieline_core::conn::{Body, Config, Connection, Event, Side};
 
-use crate::end::{DEADLINE, End, PAYLOAD, TURN, Unexpected, client_config, head, server_config};
+use crate::end::{DEADLINE, ECHO, End, PAYLOAD, TURN, Unexpected, client_config, server_config};
 
 /// How often the timers are looked at while there is traffic. A driver sleeps until the next one is due, and traffic
 /// only ever moves that further away.
@@ -67,8 +67,8 @@ impl Pair {
     pub fn round_trips(&mut self, count: u32) -> Result<(), Unexpected> {
         let now = self.turn();
         for user in 0..count {
-            let head = head(now.saturating_add(DEADLINE));
-            let call = self.client.conn.call(now, &head, Body::Copy(&PAYLOAD), user);
+            let deadline = now.saturating_add(DEADLINE);
+            let call = self.client.conn.ask(now, ECHO, Some(deadline), Body::Copy(&PAYLOAD), user);
             call.map_err(|_| Unexpected("a call was refused"))?;
         }
         let mut seen = Seen::default();
@@ -202,7 +202,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::end::ECHO;
     use tieline_core::conn::CallHead;
 
     #[test]

@@ -5,12 +5,12 @@ mod support;
 
 use bytes::Bytes;
 use support::{
-    frames::{self, echo, emit, flagged, octets, outline},
+    frames::{self, Seen, echo, emit, flagged, octets, outline},
     raw::{Raw, config, limits, ms, secs},
 };
 use tieline_core::{
-    conn::{Body, MethodSpec, Reply, ReplyError},
-    wire::{Envelope, Flags, FrameType, Metadata, Ran, Repeated, Request, Response, Status},
+    conn::{Body, CallHead, CallId, MethodSpec, Rejected, Reply, ReplyError},
+    wire::{Envelope, Flags, FrameType, Metadata, Method, Ran, Repeated, Request, Response, Status},
 };
 
 /// What a REQUEST is answered without its handler.
@@ -51,6 +51,68 @@ fn a_call_there_and_back() {
     assert_eq!(answer.payload(), b"result");
     assert_eq!(server.conn.reply(server.at(), incoming.call, &reply), Err(ReplyError::Unknown));
     server.is_quiet();
+}
+
+/// The same call on two connections, in both ways.
+struct Twins {
+    calls: Raw,
+    asks: Raw,
+}
+
+impl Twins {
+    fn call(
+        &mut self,
+        user: u32,
+        timeout: Option<u64>,
+        body: &[u8],
+    ) -> (Result<CallId, Rejected<u32>>, Vec<Seen>) {
+        let deadline = timeout.map(|timeout| self.calls.after(ms(timeout)));
+        let head = CallHead::new("a/One").deadline(deadline);
+        let called = self.calls.conn.call(self.calls.at(), &head, Body::Copy(body), user);
+        let asked = self.asks.conn.ask(self.asks.at(), "a/One", deadline, Body::Copy(body), user);
+        assert_eq!(asked, called);
+        let frames = self.calls.frames();
+        assert_eq!(self.asks.frames(), frames);
+        (called, frames)
+    }
+
+    /// Calls of all sorts; how many named their method.
+    fn call_all(&mut self) -> usize {
+        let mut named = 0;
+        for timeout in [None, Some(500), Some(500), Some(0)] {
+            for (user, body) in (1..).zip([&[7; 64][..], &[], &[8; 100_000]]) {
+                let (called, frames) = self.call(user, timeout, body);
+                called.unwrap();
+                named += frames
+                    .iter()
+                    .filter(|frame| frame.frame_type() == FrameType::REQUEST)
+                    .filter(|frame| frame.request().method_name == "a/One")
+                    .count();
+            }
+        }
+        named
+    }
+}
+
+#[test]
+fn who_asks_calls() {
+    let mut twins = Twins { calls: Raw::client(config()), asks: Raw::client(config()) };
+    // Those whose time is over do not go out.
+    assert_eq!(twins.call_all(), 9);
+    let table = frames::table(&[Method { id: 1, name: "a/One", fingerprint: 0 }]);
+    for raw in [&mut twins.calls, &mut twins.asks] {
+        raw.feed(&table);
+        raw.events();
+    }
+    assert_eq!(twins.call_all(), 0);
+    let told = twins.calls.wait(secs(1));
+    assert_eq!(twins.asks.wait(secs(1)), told);
+    assert_eq!(format!("{:?}", twins.asks.events()), format!("{:?}", twins.calls.events()));
+    for raw in [&mut twins.calls, &mut twins.asks] {
+        raw.conn.close(raw.at(), Status::NORMAL, "");
+    }
+    let (called, _) = twins.call(77, None, b"late");
+    assert_eq!(called.unwrap_err().user, 77);
 }
 
 #[test]

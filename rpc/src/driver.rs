@@ -40,8 +40,7 @@ const WAKERS: usize = 256;
 /// the most if other connections have their turns meanwhile, whose peers have something to do then.
 const LEAST_PIECE: usize = 2 * 1024;
 const MOST_PIECE: usize = 64 * 1024;
-/// So many callers and more are woken in two parts if nothing else of this side's is under way: the calls that the first
-/// quarter makes go out before the others are woken, so that the peer has something to do while they make theirs.
+/// So many callers and more are woken in two parts where the peer would have less to do otherwise; see [`later`].
 const MANY_CALLERS: usize = 32;
 /// Turns before other tasks of the runtime get theirs, and octets read and written: whoever makes a call meanwhile waits
 /// for those.
@@ -219,10 +218,7 @@ impl<I: Io, T: Time> Driver<I, T> {
 
     /// How many of the callers are to be woken later. Those that have waited once do not wait again.
     fn to_hold(&self, state: &State) -> usize {
-        let callers = self.wakers.len();
-        let (open, served) = state.conn.open_calls();
-        let waits_for_us = self.alone && self.held == 0 && open <= callers && served == 0;
-        if waits_for_us && callers >= MANY_CALLERS { callers - callers / 4 } else { 0 }
+        if self.held == 0 && self.alone { later(self.wakers.len(), state.conn.open_calls()) } else { 0 }
     }
 
     /// What is to be done next; and if it is to read, a buffer for it.
@@ -583,6 +579,13 @@ impl<I, T> Drop for Driver<I, T> {
     }
 }
 
+/// How many of so many callers are to be woken later, where so many calls of either side are still open: while callers
+/// that are woken together make their next calls, the peer has nothing to do but what is still open of this side's. So
+/// what the first quarter asks goes out before the others are woken.
+const fn later(callers: usize, (ours, theirs): (usize, usize)) -> usize {
+    if callers >= MANY_CALLERS && ours <= callers && theirs == 0 { callers - callers / 4 } else { 0 }
+}
+
 /// From here on somebody who changes something must wake this task.
 fn leave(state: &mut State, cx: &Context<'_>) {
     state.awake = false;
@@ -627,4 +630,18 @@ pub(crate) fn start<R: Runtime, I: Io>(
     let driver = Driver::new(io, runtime.time(), Arc::clone(&link), services, role, common);
     runtime.spawn(Box::pin(driver));
     link
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn callers_wait_for_others_only_if_the_peer_waits_for_them() {
+        assert_eq!(later(MANY_CALLERS - 1, (0, 0)), 0, "few");
+        assert_eq!(later(128, (0, 0)), 96);
+        assert_eq!(later(128, (128, 0)), 96);
+        assert_eq!(later(128, (129, 0)), 0, "the peer has enough to do");
+        assert_eq!(later(128, (0, 1)), 0, "it is this side that is waited for");
+    }
 }

@@ -43,6 +43,9 @@ struct Wheel {
     now: u64,
     occupied: [u64; LEVELS],
     heads: [u32; LEVELS * BUCKETS],
+    /// How many ticks after the start of its bucket nothing in it is due, at least: so that nobody is woken only to spread a
+    /// coarse bucket over finer ones. Of a bucket that is not occupied it means nothing.
+    quiet: [u32; LEVELS * BUCKETS],
 }
 
 /// The deadlines. One fires at most a millisecond late, which is the wheel's resolution, and never early.
@@ -88,7 +91,12 @@ impl Deadlines {
         }
         let now = now / MILLISECOND;
         let wheel = self.wheel.get_or_insert_with(|| {
-            Box::new(Wheel { now, occupied: [0; LEVELS], heads: [ENDS; LEVELS * BUCKETS] })
+            Box::new(Wheel {
+                now,
+                occupied: [0; LEVELS],
+                heads: [ENDS; LEVELS * BUCKETS],
+                quiet: [0; LEVELS * BUCKETS],
+            })
         });
         if self.odd == 0 {
             // Nothing is in it, so nothing can be passed over.
@@ -157,15 +165,15 @@ impl Deadlines {
         if first == ENDS { None } else { Some((first, self.nodes.get(first as usize)?.at)) }
     }
 
-    /// When `expire` has something to do next. A coarse bucket may only have to be spread over finer ones then.
+    /// When `expire` has something to do next. If the first one was disarmed meanwhile, it may find nothing.
     #[inline]
     pub(crate) fn next(&self) -> u64 {
         let first = self.first().map_or(NEVER, |(_, at)| at);
         if self.odd == 0 {
             return first;
         }
-        match self.wheel.as_ref().and_then(|wheel| wheel.first()) {
-            Some((_, tick)) => first.min(tick.saturating_mul(MILLISECOND)),
+        match self.wheel.as_ref().and_then(|wheel| wheel.next()) {
+            Some(tick) => first.min(tick.saturating_mul(MILLISECOND)),
             None => first,
         }
     }
@@ -231,9 +239,23 @@ impl Wheel {
         if let Some(node) = nodes.get_mut(place as usize) {
             *node = Node { at: tick, prev: ENDS, next, list: bucket };
         }
+        // Below the width of a bucket, of which the widest has 2^18 ticks.
+        #[allow(clippy::cast_possible_truncation)]
+        let quiet = (when & ((1 << (level * BITS)) - 1)) as u32;
+        if let Some(known) = self.quiet.get_mut(bucket as usize) {
+            *known = if next == ENDS { quiet } else { quiet.min(*known) };
+        }
         if let Some(occupied) = self.occupied.get_mut(level as usize) {
             *occupied |= 1 << index;
         }
+    }
+
+    /// The tick at which the first of all is due, or a bit before.
+    #[inline]
+    fn next(&self) -> Option<u64> {
+        let (bucket, start) = self.first()?;
+        let quiet = self.quiet.get(bucket as usize).copied().unwrap_or_default();
+        Some(start.saturating_add(quiet.into()))
     }
 
     /// A bucket's first node was taken out.
@@ -315,6 +337,24 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn whoever_is_woken_finds_something_due(
+            start in 0u64..1 << 40,
+            after in proptest::collection::vec(0u64..RANGE - 1, 1..40),
+        ) {
+            let mut wheel = Deadlines::default();
+            for (key, after) in (0..).zip(&after) {
+                wheel.insert(key, start + after * MILLISECOND, start);
+            }
+            let mut fired = 0;
+            while wheel.next() != NEVER {
+                let before = fired;
+                wheel.expire(wheel.next(), |_| fired += 1);
+                prop_assert!(fired > before, "woken for nothing");
+            }
+            prop_assert_eq!(fired, after.len());
+        }
+
         /// The wheel against a sorted map: same keys, same order of time, and it never asks to be woken for nothing
         /// without getting closer.
         #[test]

@@ -10,7 +10,7 @@ use crate::{conn::deadlines::Deadlines, time::Instant, time::instant};
 ///
 /// A number that fires is no longer armed. Those whose deadlines come in order fire on time; others up to a millisecond
 /// late; none fires early. Arming, disarming and asking for the next are O(1); the memory is 24 octets for each number
-/// up to the highest that was ever armed, and 1 KiB once for those that do not come in order.
+/// up to the highest that was ever armed, and 2 KiB once for those that do not come in order.
 ///
 /// ```
 /// use core::time::Duration;
