@@ -8,7 +8,7 @@ use super::{
     assembly::{Arriving, Message},
     budget::cost,
     calls::{Owner, Wire},
-    event::{Answer, CallId, Failure, Stream},
+    event::{Answer, CallId, Envelope, Failure, Stream},
     gain::{Declared, declared},
     input::Flow,
     machine::{Machine, Step},
@@ -294,7 +294,7 @@ fn over_limit() -> Failure {
 #[cold]
 fn rich_outcome(status: Status, envelope: Option<Box<[u8]>>, payload: Bytes) -> Result<Answer, Failure> {
     if status == Status::OK {
-        return Ok(Answer { payload, envelope });
+        return Ok(Answer { payload, envelope: envelope.map(|envelope| Box::new(Envelope(envelope))) });
     }
     // It was found to decode.
     let response = Response::parse(envelope.as_deref().unwrap_or_default()).unwrap_or_default();
