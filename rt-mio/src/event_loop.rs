@@ -1,6 +1,6 @@
 //! The loop: one thread, one poller, an application and tasks.
 
-use std::{fmt, future::Future, hint, io, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{fmt, future::Future, hint, io, mem, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use mio::{Events, Poll as Poller};
 use tieline::Instant;
@@ -31,6 +31,8 @@ const EVENTS: usize = 1024;
 pub struct Loop<A: App> {
     poller: Poller,
     events: Events,
+    /// The poller was asked in the turn before.
+    asked: bool,
     app: A,
     net: Net<A::User>,
     tasks: Tasks,
@@ -51,6 +53,7 @@ impl<A: App> Loop<A> {
         let net = Net::new(Arc::clone(&shared));
         Ok(Self {
             events: Events::with_capacity(EVENTS),
+            asked: false,
             app,
             net,
             tasks: Tasks::new(Arc::clone(&shared)),
@@ -179,11 +182,18 @@ impl<A: App> Loop<A> {
         Ok(())
     }
 
-    /// Waits for the poller, unless there is something to do already.
+    /// Waits for the poller, unless there is something to do already: then it is only asked, and not in two turns out of
+    /// two. What is begun between turns goes out without a call of the system more, and what arrives waits for one turn of
+    /// those who are ready.
     fn wait(&mut self, most: Option<Duration>) -> io::Result<()> {
         if !self.net.ready.is_empty() || self.shared.has_pending() {
+            if mem::take(&mut self.asked) {
+                return Ok(());
+            }
+            self.asked = true;
             return self.poll(Some(Duration::ZERO));
         }
+        self.asked = true;
         self.net.counters.sleeps += 1;
         if !self.busy.is_zero() && self.spin(most)? {
             return Ok(());
