@@ -21,15 +21,15 @@ use tieline_core::{
 };
 
 use crate::{
-    flight::{Archive, FlightRecorder, Grief},
+    common::Common,
+    flight::Grief,
     handler::{Outcome, Progress},
     link::{Far, Link, State},
     registry::Role,
-    runtime::{BoxFuture, Clock, Io, Runtime, Time},
+    runtime::{Io, Runtime, Time},
     services::{Services, Spares},
     tasks::{Stop, Task, answer},
     transport::{dead_after, what_broke},
-    turns::Turns,
 };
 
 /// Events that are fetched under one lock, so that nobody waits long for it.
@@ -49,9 +49,6 @@ const OCTETS: usize = 256 * 1024;
 /// Octets for each caller that was woken, if that is more: small calls by the hundred are better gathered.
 const OCTETS_A_CALLER: usize = 4 * 1024;
 
-/// Spawns a task on the runtime.
-pub(crate) type Spawn = Arc<dyn Fn(BoxFuture<()>) + Send + Sync>;
-
 pub(crate) struct Driver<I, T> {
     io: I,
     time: T,
@@ -59,8 +56,6 @@ pub(crate) struct Driver<I, T> {
     services: Arc<Services>,
     spares: Spares,
     role: Role,
-    spawn: Spawn,
-    turns: Turns,
     outbox: Outbox,
     buffer: Option<BytesMut>,
     /// The transport has said that nothing has arrived, and wakes this task when something does.
@@ -118,14 +113,7 @@ enum Turn {
 }
 
 impl<I: Io, T: Time> Driver<I, T> {
-    pub(crate) fn new(
-        io: I,
-        time: T,
-        link: Arc<Link>,
-        services: Arc<Services>,
-        role: Role,
-        common: &Common,
-    ) -> Self {
+    pub(crate) fn new(io: I, time: T, link: Arc<Link>, services: Arc<Services>, role: Role) -> Self {
         let next = link.lock().conn.next();
         Self {
             io,
@@ -134,8 +122,6 @@ impl<I: Io, T: Time> Driver<I, T> {
             services,
             spares: Spares::default(),
             role,
-            spawn: Arc::clone(&common.spawn),
-            turns: common.turns.clone(),
             outbox: Outbox::new(),
             buffer: None,
             dry: false,
@@ -165,7 +151,7 @@ impl<I: Io, T: Time> Driver<I, T> {
 
     fn turn(&mut self, cx: &mut Context<'_>, link: &Link) -> Turn {
         self.read(cx);
-        let now = link.clock.now();
+        let now = link.common.clock.now();
         let mut state = link.lock();
         state.now = now;
         state.awake = true;
@@ -288,7 +274,7 @@ impl<I: Io, T: Time> Driver<I, T> {
         }
         for milestone in self.milestones.drain(..) {
             match milestone {
-                Milestone::CheckIn(check_in) => self.role.verify(&self.link, &self.spawn, check_in),
+                Milestone::CheckIn(check_in) => self.role.verify(&self.link, check_in),
                 Milestone::Ready(peer) => {
                     self.io.set_dead_after(dead_after(peer.heartbeat_interval));
                     self.role.ready(&peer);
@@ -433,7 +419,7 @@ impl<I: Io, T: Time> Driver<I, T> {
                         *place = (!self.services.keeps_running(method)).then(|| Arc::clone(&stop));
                     }
                     let task = Task::new(future, stop, Arc::clone(&self.link), call);
-                    (self.spawn)(Box::pin(task));
+                    self.link.common.spawn(Box::pin(task));
                 }
             }
         }
@@ -519,7 +505,7 @@ impl<I: Io, T: Time> Future for Driver<I, T> {
         // Whatever woke this task, the transport may have.
         this.dry = false;
         (this.moved, this.woken) = (0, 0);
-        let number = this.turns.begin();
+        let number = link.common.turns.begin();
         this.alone = number == this.turn_number.wrapping_add(1);
         this.turn_number = number;
         for _ in 0..TURNS {
@@ -542,7 +528,7 @@ impl<I: Io, T: Time> Future for Driver<I, T> {
 /// A driver that ends, or is dropped with its runtime, leaves nobody waiting.
 impl<I, T> Drop for Driver<I, T> {
     fn drop(&mut self) {
-        let now = self.link.clock.now();
+        let now = self.link.common.clock.now();
         let mut state = self.link.lock();
         state.conn.handle_disconnect(now, Disconnect::Error("the runtime was shut down"));
         let mut wakers = std::mem::take(&mut self.wakers);
@@ -594,40 +580,19 @@ fn leave(state: &mut State, cx: &Context<'_>) {
     }
 }
 
-/// What all connections of a client or a server have in common.
-pub(crate) struct Common {
-    pub(crate) clock: Arc<dyn Clock>,
-    spawn: Spawn,
-    turns: Turns,
-    /// Where what they have recorded goes.
-    archive: Option<Arc<Archive>>,
-}
-
-impl Common {
-    pub(crate) fn new<R: Runtime>(runtime: &R, recorder: Option<FlightRecorder>) -> Self {
-        let spawner = runtime.clone();
-        Self {
-            clock: runtime.clock(),
-            spawn: Arc::new(move |task| spawner.spawn(task)),
-            turns: runtime.turns(),
-            archive: recorder.map(Archive::new),
-        }
-    }
-}
-
 /// A connection that is driven in the background.
 pub(crate) fn start<R: Runtime, I: Io>(
     runtime: &R,
-    common: &Common,
+    common: &Arc<Common>,
     io: I,
     conn: Connection<u32>,
     far: Far<'_>,
     services: Arc<Services>,
     mut role: Role,
 ) -> Arc<Link> {
-    let link = Link::new(conn, Arc::clone(&common.clock), far, common.archive.clone());
+    let link = Link::new(conn, Arc::clone(common), far);
     role.opened(&link);
-    let driver = Driver::new(io, runtime.time(), Arc::clone(&link), services, role, common);
+    let driver = Driver::new(io, runtime.time(), Arc::clone(&link), services, role);
     runtime.spawn(Box::pin(driver));
     link
 }

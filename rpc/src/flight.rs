@@ -262,7 +262,7 @@ impl Link {
     /// What is to be written of a connection that has ended, if it ended badly.
     #[cold]
     pub(crate) fn grief(&self, state: &State, closed: &Closed) -> Option<Box<Grief>> {
-        if self.archive.is_none() || !is_mistake(closed) {
+        if self.common.archive.is_none() || !is_mistake(closed) {
             return None;
         }
         self.grief_for(state, &closed.to_string()).map(Box::new)
@@ -276,7 +276,7 @@ impl Link {
     /// Not under the lock.
     #[cold]
     pub(crate) fn write(&self, grief: Grief) {
-        if let Some(archive) = &self.archive {
+        if let Some(archive) = &self.common.archive {
             archive.write(grief);
         }
     }
@@ -284,7 +284,7 @@ impl Link {
     /// A handler panicked. Not under the lock.
     #[cold]
     pub(crate) fn panicked(&self, panic: &(dyn Any + Send)) {
-        if self.archive.is_none() {
+        if self.common.archive.is_none() {
             return;
         }
         let why = format!("a handler panicked: {}", said(panic));

@@ -16,7 +16,6 @@ use std::{
 use tieline_core::{Instant, conn::PeerInfo, wire::Status};
 
 use crate::{
-    driver::Spawn,
     link::{Link, State, watch},
     registry::{Applicant, Decision, Registry},
     runtime::BoxFuture,
@@ -41,12 +40,12 @@ struct Refusal {
 }
 
 /// Decides about a check-in, in a task of its own. The core bounds how long that may take.
-pub(crate) fn verify(registry: &Arc<Registry>, link: &Arc<Link>, spawn: &Spawn, check_in: Applicant) {
+pub(crate) fn verify(registry: &Arc<Registry>, link: &Arc<Link>, check_in: Applicant) {
     let Some(verifier) = &registry.verifier else { return };
     let who = Arc::clone(&check_in.peer);
     let decision = catch_unwind(AssertUnwindSafe(|| verifier(check_in)));
-    let (registry, link) = (Arc::clone(registry), Arc::clone(link));
-    spawn(Box::pin(async move {
+    let (registry, link, common) = (Arc::clone(registry), Arc::clone(link), Arc::clone(&link.common));
+    common.spawn(Box::pin(async move {
         let decision = match decision {
             Ok(decision) => decided(&link, decision).await,
             Err(_) => Some(failed()),
@@ -94,7 +93,7 @@ async fn contest(registry: &Registry, who: &PeerInfo) -> Result<(), Refusal> {
         let Some((rival, interval, asked)) = ask(&rivals) else { return Ok(()) };
         let patience = interval.min(MOST);
         // Counted from the question, which may have been another's.
-        let left = patience.saturating_sub(rival.clock.now().saturating_since(asked));
+        let left = patience.saturating_sub(rival.common.clock.now().saturating_since(asked));
         match answer(rival, (registry.sleep)(left)).await {
             Some(true) => {
                 return Err(Refusal {
@@ -133,7 +132,7 @@ fn ask(rivals: &[Arc<Link>]) -> Option<(&Link, Duration, Instant)> {
     let state = &mut *entered.state;
     let interval = interval(state);
     let asked = present(link, state).unwrap_or_else(|| {
-        let now = link.clock.now();
+        let now = link.common.clock.now();
         // A connection that is about to end cannot be asked; that is told as its end.
         state.conn.probe(now);
         state.probe = Some(Probe { asked: now, answered: None });
@@ -146,7 +145,7 @@ fn ask(rivals: &[Arc<Link>]) -> Option<(&Link, Duration, Instant)> {
 /// The question that is open, or whose answer still holds; when it was asked.
 fn present(link: &Link, state: &State) -> Option<Instant> {
     let probe = state.probe.as_ref()?;
-    let since = link.clock.now().saturating_since(probe.answered.unwrap_or(probe.asked));
+    let since = link.common.clock.now().saturating_since(probe.answered.unwrap_or(probe.asked));
     (since < interval(state).min(MOST)).then_some(probe.asked)
 }
 

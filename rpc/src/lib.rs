@@ -21,6 +21,7 @@
 mod address;
 mod call;
 mod client;
+mod common;
 mod driver;
 mod error;
 mod flight;

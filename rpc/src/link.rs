@@ -15,7 +15,7 @@ use tieline_core::{
     conn::{Closed, Connection, Stream},
 };
 
-use crate::{flight::Archive, identity::Probe, room::Room, runtime::Clock, seats::Seats, waiters::Waiters};
+use crate::{common::Common, identity::Probe, room::Room, seats::Seats, waiters::Waiters};
 
 pub(crate) struct State {
     pub(crate) conn: Connection<u32>,
@@ -69,11 +69,9 @@ impl State {
 /// A connection, shared by its driver and by those who call on it.
 pub(crate) struct Link {
     state: Mutex<State>,
-    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) common: Arc<Common>,
     /// The peer, for people to read: an identifier once it is known, and an address.
     pub(crate) address: Arc<str>,
-    /// Where what it has recorded goes when it comes to grief.
-    pub(crate) archive: Option<Arc<Archive>>,
     /// What is known of its TLS, if it has one.
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<Arc<crate::tls::Known>>,
@@ -97,18 +95,13 @@ impl<'a> Far<'a> {
 }
 
 impl Link {
-    pub(crate) fn new(
-        conn: Connection<u32>,
-        clock: Arc<dyn Clock>,
-        far: Far<'_>,
-        archive: Option<Arc<Archive>>,
-    ) -> Arc<Self> {
+    pub(crate) fn new(conn: Connection<u32>, common: Arc<Common>, far: Far<'_>) -> Arc<Self> {
         let state = State {
             conn,
             waiters: Waiters::default(),
             room: Room::default(),
             seats: Seats::default(),
-            now: clock.now(),
+            now: common.clock.now(),
             awake: true,
             driver: None,
             ready: false,
@@ -120,9 +113,8 @@ impl Link {
         };
         Arc::new(Self {
             state: Mutex::new(state),
-            clock,
+            common,
             address: far.address.into(),
-            archive,
             #[cfg(feature = "tls")]
             tls: far.tls,
         })
@@ -145,7 +137,7 @@ impl Link {
     pub(crate) fn enter(&self) -> Entered<'_> {
         let mut state = self.lock();
         if !state.awake {
-            state.now = self.clock.now();
+            state.now = self.common.clock.now();
         }
         Entered { state }
     }

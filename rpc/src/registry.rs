@@ -18,7 +18,6 @@ use tieline_core::{
 };
 
 use crate::{
-    driver::Spawn,
     identity,
     link::{Link, watch},
     peer::Peer,
@@ -92,7 +91,7 @@ impl Role {
         }
     }
 
-    pub(crate) fn verify(&self, link: &Arc<Link>, spawn: &Spawn, check_in: conn::CheckingIn) {
+    pub(crate) fn verify(&self, link: &Arc<Link>, check_in: conn::CheckingIn) {
         let check_in = Applicant {
             peer: check_in.peer,
             credential: check_in.credential,
@@ -101,7 +100,7 @@ impl Role {
             certificate: link.certificate().cloned(),
         };
         if let Self::Server(member) = self {
-            identity::verify(&member.registry, link, spawn, check_in);
+            identity::verify(&member.registry, link, check_in);
         }
     }
 

@@ -14,7 +14,8 @@ pub use crate::registry::{Applicant, Decision};
 #[cfg(feature = "tls")]
 use crate::tls::Tls;
 use crate::{
-    driver::{self, Common},
+    common::Common,
+    driver,
     error::ListenError,
     flight::FlightRecorder,
     link::Far,
@@ -292,7 +293,7 @@ impl StopAccepting {
 
 struct Acceptor<R: Runtime> {
     runtime: R,
-    common: Common,
+    common: Arc<Common>,
     config: Arc<Config>,
     services: Arc<Services>,
     registry: Arc<Registry>,

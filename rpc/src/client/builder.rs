@@ -14,7 +14,7 @@ use super::{
     keeper::{Progress, Shared},
 };
 use crate::{
-    driver::Common,
+    common::Common,
     error::ConnectError,
     flight::FlightRecorder,
     runtime::Runtime,

@@ -66,26 +66,16 @@ impl Current {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use tieline_core::{
-        Instant,
-        conn::{Config, Connection, Side},
-    };
+    use tieline_core::conn::{Config, Connection, Side};
 
     use super::*;
-    use crate::{link::Far, runtime::Clock};
-
-    struct Stopped;
-
-    impl Clock for Stopped {
-        fn now(&self) -> Instant {
-            Instant::from_nanos(1)
-        }
-    }
+    use crate::{common::Common, link::Far};
 
     fn link() -> Arc<Link> {
         let config = Config::builder("test").build().unwrap();
-        let conn = Connection::new(config, Side::Client, 1, Stopped.now());
-        Link::new(conn, Arc::new(Stopped), Far::new("somewhere"), None)
+        let common = Common::standing_still();
+        let conn = Connection::new(config, Side::Client, 1, common.clock.now());
+        Link::new(conn, common, Far::new("somewhere"))
     }
 
     #[test]

@@ -19,7 +19,7 @@ use tieline_core::{
 
 use super::current::Current;
 use crate::{
-    driver::Common,
+    common::Common,
     error::ConnectError,
     link::{Link, watch},
     peer::Peer,
@@ -30,7 +30,7 @@ use crate::{
 /// What a client is, and what it is at.
 pub(super) struct Shared<R: Runtime> {
     pub(super) runtime: R,
-    pub(super) common: Common,
+    pub(super) common: Arc<Common>,
     pub(super) config: Arc<Config>,
     pub(super) services: Arc<Services>,
     pub(super) address: String,
