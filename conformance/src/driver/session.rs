@@ -266,6 +266,8 @@ impl<R: Runtime> Session<R> {
             attempts: client.attempts(),
             last_close: last.map_or(0, |closed| closed.status.0),
         };
+        // In this order, so that one that has begun to drain meanwhile is not told as ready as well.
+        let draining = client.draining();
         let state = match client.state() {
             ClientState::Ready => "ready",
             ClientState::Backoff => "backoff",
@@ -273,7 +275,7 @@ impl<R: Runtime> Session<R> {
             _ => "connecting",
         };
         let mut all = vec![connection(state, client.peer().as_ref(), client.last_close())];
-        all.extend(client.draining().iter().map(|peer| connection("draining", Some(peer), None)));
+        all.extend(draining.iter().map(|peer| connection("draining", Some(peer), None)));
         Reply::state(all)
     }
 

@@ -198,8 +198,8 @@ impl<R: Runtime> Client<R> {
         let status = self.shared().status();
         match self.shared().current.get() {
             _ if status.closed => ClientState::Closed,
-            Some(link) if Peer::new(Arc::clone(&link)).is_ready() => ClientState::Ready,
-            // The task that keeps it up has not seen the end yet.
+            Some(link) if link.lock().takes_calls() => ClientState::Ready,
+            // The task that keeps it up has not seen yet that it is over, or that its node drains.
             Some(_) => ClientState::Backoff,
             None if status.waits => ClientState::Backoff,
             None => ClientState::Connecting,
