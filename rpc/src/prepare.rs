@@ -68,8 +68,8 @@ pub(crate) struct Options<'a> {
 /// How long it may take.
 #[derive(Clone, Copy)]
 enum Until {
-    /// Counted from the first try, which has not been made yet.
-    Timeout(Option<Duration>),
+    /// In nanoseconds, counted from the first try, which has not been made yet.
+    Timeout(Option<u64>),
     Deadline(Option<Instant>),
 }
 
@@ -96,11 +96,10 @@ pub(crate) struct Prepared<'a> {
 impl<'a> Prepared<'a> {
     #[inline]
     pub(crate) const fn new(target: Target<'a>, method: &'a str, body: Bytes, mode: Mode) -> Self {
-        let timeout = match mode {
-            Mode::Call(Kind::Unary) | Mode::OneWay => Some(DEFAULT_TIMEOUT),
-            Mode::Call(_) => None,
+        let until = match mode {
+            Mode::Call(Kind::Unary) | Mode::OneWay => Until::timeout(Some(DEFAULT_TIMEOUT)),
+            Mode::Call(_) => Until::timeout(None),
         };
-        let until = Until::Timeout(timeout);
         Self { target, method, body: Some(body), options: None, mode, until, ticket: None }
     }
 
@@ -110,7 +109,7 @@ impl<'a> Prepared<'a> {
 
     #[inline]
     pub(crate) const fn set_timeout(&mut self, timeout: Option<Duration>) {
-        self.until = Until::Timeout(timeout);
+        self.until = Until::timeout(timeout);
     }
 
     /// To be changed.
@@ -166,6 +165,18 @@ impl<'a> Prepared<'a> {
 }
 
 impl Until {
+    #[inline]
+    const fn timeout(timeout: Option<Duration>) -> Self {
+        Self::Timeout(match timeout {
+            // 584 years at most.
+            Some(timeout) => {
+                let whole = timeout.as_secs().saturating_mul(1_000_000_000);
+                Some(whole.saturating_add(timeout.subsec_nanos() as u64))
+            }
+            None => None,
+        })
+    }
+
     /// The deadline, which stays the same from the first try on.
     #[inline]
     fn deadline(&mut self, now: Instant, target: &Target<'_>) -> Option<Instant> {
@@ -173,7 +184,7 @@ impl Until {
             Self::Deadline(deadline) => return deadline,
             Self::Timeout(timeout) => timeout,
         };
-        let own = timeout.map(|timeout| now.saturating_add(timeout));
+        let own = timeout.map(|timeout| Instant::from_nanos(now.as_nanos().saturating_add(timeout)));
         let deadline = match target {
             Target::OnBehalf(Peer { limit: Some(limit), .. }) => {
                 Some(own.map_or(*limit, |own| own.min(*limit)))
