@@ -7,7 +7,8 @@ use std::sync::{
 
 use crate::link::Link;
 
-/// How many connections are kept at hand. Each that is over still holds a few kilooctets, and what it has recorded if it did.
+/// How many connections are kept at hand. Each that is over still holds a few kilooctets, and its recording if there is
+/// one.
 const AT_HAND: usize = 8;
 
 /// What calls go to at present.
