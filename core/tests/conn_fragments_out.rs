@@ -7,6 +7,7 @@ mod support;
 use support::{
     frames::{self, Seen, outline},
     output::{CUT, FRAME, Reader, one, step, step_one, stepwise},
+    raw::Raw,
     scene::{Scene, What, all},
     streams::{SIDES, node, pattern, peer, peer_id, serves, streaming, wide},
 };
@@ -30,18 +31,24 @@ fn what_leaves_alone_is_cut_at_the_longest_frame_that_the_peer_reads() {
                 let message = one(&mut Reader::new(max_frame), &frames);
                 assert_eq!(message.payload, payload, "{side:?} {what:?} {max_frame} {len}");
                 assert!(!message.abandoned);
-                let all_but_last = &message.bodies[..message.bodies.len() - 1];
+                let (first, rest) = message.bodies.split_first().unwrap();
+                let wanted = if len < LONG { max_frame } else { CUT };
+                let between = &rest[..rest.len().saturating_sub(1)];
                 assert!(
-                    all_but_last.iter().all(|body| *body == max_frame),
+                    (rest.is_empty() || *first == wanted) && between.iter().all(|body| *body == max_frame),
                     "{side:?} {what:?} {max_frame} {len}: {:?}",
                     message.bodies
                 );
+                assert!(len < LONG || !rest.is_empty(), "the reader copies a first frame");
                 scene.raw.events();
                 scene.raw.is_quiet();
             }
         }
     }
 }
+
+/// A payload of so many octets has a short first frame.
+const LONG: usize = 128 << 10;
 
 /// R-FRG-11, R-FRG-12.
 #[test]
@@ -51,6 +58,7 @@ fn two_that_wait_are_cut_at_16_kib_and_take_turns() {
             continue;
         }
         let mut raw = node(side, streaming(), peer());
+        sends_something_small(&mut raw);
         let payloads = [pattern(100_000), pattern(90_000)];
         for (user, payload) in (0..).zip(&payloads) {
             let head = CallHead::new("t.S/Echo");
@@ -61,6 +69,41 @@ fn two_that_wait_are_cut_at_16_kib_and_take_turns() {
         }
         let frames = raw.frames();
         takes_turns(&frames, &payloads);
+    }
+}
+
+/// From now on, for a while, others may be small.
+fn sends_something_small(raw: &mut Raw) {
+    raw.conn.one_way(raw.at(), &CallHead::new("t.S/Echo"), Body::Copy(b"x"), 99).unwrap();
+    raw.frames();
+}
+
+/// R-FRG-11: large messages are done one after the other while nothing small is sent, each frame as long as can be, and
+/// take turns again with the first small one.
+#[test]
+fn large_ones_among_themselves_fill_the_frames() {
+    for side in SIDES {
+        let mut raw = node(side, streaming(), peer());
+        stepwise(&mut raw);
+        raw.now += 50_000_000;
+        let head = CallHead::new("t.S/Echo");
+        for user in 0..3 {
+            raw.conn.call(raw.at(), &head, Body::Copy(&pattern(200_000)), user).unwrap();
+        }
+        let begun: Vec<_> = (0..3).map(|_| step_one(&mut raw)).collect();
+        assert!(begun.iter().all(|frame| frame.header.len as usize == CUT), "{:?}", outline(&begun));
+        let rest: Vec<_> = (0..3).map(|_| step_one(&mut raw)).collect();
+        assert!(rest.iter().all(|frame| frame.header.len as usize == FRAME), "{:?}", outline(&rest));
+        let ids = |frames: &[Seen]| frames.iter().map(Seen::id).collect::<Vec<_>>();
+        assert_eq!(ids(&rest), ids(&begun), "round robin");
+        raw.conn.one_way(raw.at(), &head, Body::Copy(b"x"), 99).unwrap();
+        let small = step_one(&mut raw);
+        assert_eq!((small.frame_type(), small.payload()), (FrameType::ONE_WAY, &b"x"[..]));
+        let next = step_one(&mut raw);
+        assert_eq!((next.id(), next.header.len as usize), (begun[0].id(), CUT), "another may follow");
+        raw.now += 50_000_000;
+        let next = step_one(&mut raw);
+        assert_eq!((next.id(), next.header.len as usize), (begun[1].id(), FRAME), "none did");
     }
 }
 
@@ -91,6 +134,7 @@ fn responses_and_items_take_turns() {
         let stream = serves(&mut raw, peer_id(side, 0), Kind::ServerStream).call;
         let call = serves(&mut raw, peer_id(side, 1), Kind::Unary).call;
         let payloads = [pattern(100_000), pattern(90_000)];
+        sends_something_small(&mut raw);
         raw.conn.send_item(raw.at(), stream, Body::Copy(&payloads[0])).unwrap();
         raw.reply(call, &payloads[1]);
         takes_turns(&raw.frames(), &payloads);
@@ -173,6 +217,7 @@ fn a_long_envelope_is_whole_in_the_first_frame() {
     let metadata = [Metadata { key: "k", value: &[7; 1_000] }; 30];
     for side in SIDES {
         let mut raw = node(side, streaming(), peer());
+        sends_something_small(&mut raw);
         let mut head = CallHead::new("t.S/Echo");
         head.metadata = &metadata;
         for user in 0..2 {

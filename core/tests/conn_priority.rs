@@ -156,6 +156,9 @@ fn a_higher_priority_overtakes_a_message_that_has_begun_and_a_lower_one_waits_fo
             head.priority = priority;
             raw.conn.call(raw.at(), &head, Body::Copy(&pattern(len)), 1).unwrap();
         };
+        // As long as none is small, large ones have longer frames.
+        call(&mut raw, 0, 10);
+        step_one(&mut raw);
         call(&mut raw, 0, 300_000);
         let first = step_one(&mut raw).id();
         call(&mut raw, -1, 10);

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     time::{NEVER, SECOND},
-    wire::{Flags, HEADER_LEN, Header, Ran, Status, snappy},
+    wire::{Flags, FrameType, HEADER_LEN, Header, Ran, Status, snappy},
 };
 
 /// How long a begun message may last at least, and the rate at which longer ones may.
@@ -32,6 +32,8 @@ const KEEP_FROM: usize = 64 * 1024;
 /// The rest of a frame that is worth a read of its own: not a frame of those that senders cut while others wait, for which
 /// the system call costs more than the copy.
 const DIRECT_FROM: usize = 20 * 1024;
+/// A frame whose body is so long is large.
+const LARGE: u32 = 16 * 1024;
 /// Buffers that wait to be used again.
 const POOLED: usize = 16;
 
@@ -110,6 +112,11 @@ impl Pool {
     }
 }
 
+/// Whether a frame has a part of a message.
+const fn is_fragment(header: Header) -> bool {
+    matches!(header.frame_type, FrameType::CONTINUATION) || header.flags.contains(Flags::MORE)
+}
+
 impl Machine {
     /// A buffer to read into: the free end of a message if the rest of a frame of it is to come, else the inbox's.
     pub(crate) fn lend(&mut self) -> BytesMut {
@@ -128,8 +135,16 @@ impl Machine {
             }
             return free;
         }
-        let missing = self.missing();
-        self.inbox.lend(missing)
+        let begun = self.begun();
+        let alone = self.nothing_is_small();
+        match begun {
+            // What a first frame or a CONTINUATION brings is copied from the inbox to its message: the less of it the
+            // better.
+            Some(header) => self.inbox.set_bulk(alone && header.len >= LARGE && !is_fragment(header)),
+            None if !alone => self.inbox.set_bulk(false),
+            None => {}
+        }
+        self.inbox.lend(self.missing(begun))
     }
 
     /// Takes a buffer back, filled. How many octets came.

@@ -1,8 +1,10 @@
 //! Cutting what goes out into frames (protocol §5, "Fragments").
 //!
 //! A payload that does not fit a frame goes out as a first frame and CONTINUATIONs, one at each of its turns. While
-//! anything else waits a frame has at most 16 KiB, so that a small call behind a large one waits for little; alone, a
-//! message fills the peer's frames. Payloads are shared into the outbox, piece by piece: nothing is copied.
+//! anything else waits a frame has at most 16 KiB, so that a small call behind a large one waits for little. A message
+//! that is alone fills the peer's frames, and so do large ones that wait for each other while nothing small is sent: they
+//! are done one after the other instead of all at the end, and none of them is in memory longer than need be. Payloads are
+//! shared into the outbox, piece by piece: nothing is copied.
 
 use bytes::Bytes;
 
@@ -13,6 +15,9 @@ use crate::wire::{Flags, FrameType, Header, Status, varint};
 const TOTAL_TAG: u8 = 15 << 3;
 /// Longest body while anything else waits.
 const WHILE_OTHERS_WAIT: usize = 16 * 1024;
+/// The first frame of a longer payload is no longer than while others wait: the reader has to copy it to the place of the
+/// message, and reads what follows straight into that.
+const SHORT_FIRST_FROM: usize = 128 * 1024;
 /// Envelopes up to this length leave room in every frame for a payload that is not shared.
 pub(super) const SHORT_ENVELOPE: usize = 8 * 1024;
 
@@ -40,6 +45,7 @@ impl Whole<'_> {
             (0, 0) => 0,
             _ => varint::len(envelope as u64) + envelope,
         };
+        let room = if payload < SHORT_FIRST_FROM { room } else { room.min(WHILE_OTHERS_WAIT) };
         if head + payload <= room {
             self.put(out, Flags::NONE, envelope, None, head, payload);
             return Some(payload);
@@ -124,7 +130,7 @@ pub(super) fn commit_abandon(out: &mut Outbox, id: u64) {
 impl Machine {
     /// The longest body of the next frame.
     pub(super) fn room(&self) -> usize {
-        if self.lanes.is_empty() && self.staging.is_empty() {
+        if self.staging.is_empty() && (self.lanes.is_empty() || self.nothing_is_small()) {
             self.peer_frame
         } else {
             WHILE_OTHERS_WAIT.min(self.peer_frame)

@@ -21,8 +21,13 @@ const SMALLEST: usize = 512;
 const LEAST: usize = 128;
 /// The size of reads on a busy line.
 const LARGEST: usize = 64 * 1024;
+/// The same while large frames come whole and nothing small goes beside them: a system call of so many octets costs half
+/// as much for each of them, and few frames are cut by the end of a block.
+const BULK: usize = 256 * 1024;
 /// How many blocks may wait for their payloads to be dropped.
 const MAX_BLOCKS: usize = 16;
+/// The same of blocks of [`BULK`].
+const MAX_BULK_BLOCKS: usize = 4;
 /// Payloads up to this length are copied once too many blocks wait.
 const COPY_UP_TO: usize = 4096;
 
@@ -37,6 +42,7 @@ pub(crate) struct Inbox {
     /// What the last lent buffer could take, to see whether it came back full.
     lent: usize,
     copying: bool,
+    bulk: bool,
 }
 
 impl Inbox {
@@ -48,6 +54,7 @@ impl Inbox {
             size: SMALLEST,
             lent: usize::MAX,
             copying: false,
+            bulk: false,
         }
     }
 
@@ -109,11 +116,37 @@ impl Inbox {
         Some(core::mem::take(&mut self.store))
     }
 
+    /// Says whether large frames come whole, with nothing small beside them.
+    #[inline]
+    pub(crate) fn set_bulk(&mut self, bulk: bool) {
+        if self.bulk != bulk {
+            self.turn_to(bulk);
+        }
+    }
+
+    #[cold]
+    fn turn_to(&mut self, bulk: bool) {
+        self.bulk = bulk;
+        self.size = self.size.min(self.largest());
+        // There may be more of the smaller ones, and reads are no longer than the block.
+        self.blocks.clear();
+        if !bulk {
+            let mut store = BytesMut::with_capacity(self.size.max(self.store.len()));
+            store.extend_from_slice(&self.store);
+            self.store = store;
+        }
+    }
+
+    /// The size of reads on a busy line at present.
+    const fn largest(&self) -> usize {
+        if self.bulk { BULK } else { LARGEST }
+    }
+
     /// An empty buffer to read into. `missing` octets would complete the frame that has begun; never more than
     /// what has arrived is set aside for octets that are only announced, nor less than a normal read.
     pub(crate) fn lend(&mut self, missing: usize) -> BytesMut {
         let held = self.store.len();
-        let want = missing.min(held).clamp(self.size, LARGEST.max(held));
+        let want = missing.min(held).clamp(self.size, self.largest().max(held));
         let buffer = if held > 0 {
             // Enough for the rest of the frame is enough: what is decoded next makes room.
             if self.store.capacity().saturating_sub(held) < missing.max(LEAST).min(want) {
@@ -144,10 +177,11 @@ impl Inbox {
             return;
         }
         old.clear();
-        if self.blocks.len() < MAX_BLOCKS {
+        let most = if self.bulk { MAX_BULK_BLOCKS } else { MAX_BLOCKS };
+        if self.blocks.len() < most {
             self.blocks.push(old);
         }
-        self.copying = self.blocks.len() >= MAX_BLOCKS;
+        self.copying = self.blocks.len() >= most;
     }
 
     fn reuse(&mut self, want: usize) -> Option<BytesMut> {
@@ -161,7 +195,7 @@ impl Inbox {
     pub(crate) fn fill(&mut self, filled: BytesMut) -> usize {
         let octets = filled.len();
         if octets >= self.lent {
-            self.size = self.size.saturating_mul(4).min(LARGEST);
+            self.grow();
         }
         self.lent = usize::MAX;
         if self.store.capacity() == 0 {
@@ -170,6 +204,16 @@ impl Inbox {
             self.store.unsplit(filled);
         }
         octets
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        let size = self.size.saturating_mul(4).min(self.largest());
+        if size > self.size {
+            self.size = size;
+            // They are too small from now on, and keep no place from others.
+            self.blocks.clear();
+        }
     }
 
     /// Drops the first `octets`.
@@ -240,6 +284,7 @@ impl Inbox {
     pub(crate) fn release(&mut self) {
         self.size = SMALLEST;
         self.copying = false;
+        self.bulk = false;
         self.blocks = Vec::new();
         if self.store.is_empty() {
             self.store = BytesMut::new();
@@ -296,6 +341,44 @@ mod tests {
         inbox.store = BytesMut::new();
         fill(&mut inbox, b"x");
         assert!(!inbox.copying, "blocks that came free are used again");
+    }
+
+    #[test]
+    fn reads_are_longer_while_large_frames_come_alone() {
+        let mut inbox = Inbox::new(BytesMut::new());
+        let read = |inbox: &mut Inbox| {
+            let mut buffer = inbox.lend(0);
+            let octets = buffer.capacity();
+            buffer.resize(octets, 0);
+            inbox.fill(buffer);
+            inbox.skip(octets);
+            octets
+        };
+        let longest = |inbox: &mut Inbox| (0..8).map(|_| read(inbox)).max().unwrap();
+        assert_eq!(longest(&mut inbox), LARGEST);
+        inbox.set_bulk(true);
+        assert_eq!(read(&mut inbox), LARGEST, "no more than is known to come");
+        assert_eq!(longest(&mut inbox), BULK);
+        inbox.set_bulk(false);
+        read(&mut inbox);
+        assert_eq!(longest(&mut inbox), LARGEST);
+    }
+
+    #[test]
+    fn blocks_that_are_too_small_keep_no_place() {
+        let mut inbox = Inbox::new(BytesMut::new());
+        let mut held = Vec::new();
+        while inbox.size < LARGEST {
+            // A read that comes back full, so that the next block is larger.
+            let mut buffer = inbox.lend(0);
+            buffer.resize(buffer.capacity(), 0);
+            inbox.fill(buffer);
+            inbox.prepare();
+            held.push(inbox.take(HEADER_LEN, 0));
+            inbox.skip(inbox.batch.len());
+            inbox.skip(inbox.store.len());
+        }
+        assert!(held.len() >= 4 && inbox.blocks.is_empty(), "{:?}", inbox.blocks);
     }
 
     #[test]

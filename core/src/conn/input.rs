@@ -112,13 +112,14 @@ impl Machine {
     }
 
     /// Octets that would complete the frame that has begun, as far as is known.
-    pub(crate) fn missing(&self) -> usize {
-        let octets = self.inbox.octets();
-        let Some(head) = octets.first_chunk() else { return HEADER_LEN.saturating_sub(octets.len()) };
-        match Header::parse(head) {
-            Ok(header) => (HEADER_LEN + header.len as usize).saturating_sub(octets.len()),
-            Err(_) => 0,
-        }
+    pub(crate) fn missing(&self, begun: Option<Header>) -> usize {
+        let frame = HEADER_LEN + begun.map_or(0, |header| header.len as usize);
+        frame.saturating_sub(self.inbox.octets().len())
+    }
+
+    /// The header of the frame that has begun, if that has come.
+    pub(crate) fn begun(&self) -> Option<Header> {
+        self.inbox.octets().first_chunk().and_then(|head| Header::parse(head).ok())
     }
 
     /// Decodes the frame at the front, if it is whole or wrong.
