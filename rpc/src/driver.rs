@@ -46,6 +46,9 @@ const MANY_CALLERS: usize = 32;
 /// for those.
 const TURNS: usize = 16;
 const OCTETS: usize = 256 * 1024;
+/// The same of octets of which so many and more were read or written at once: parts of large messages, which gain nothing by
+/// being gathered, and copying so many takes a good part of a small call's time.
+const LARGE: usize = 32 * 1024;
 /// Octets for each caller that was woken, if that is more: small calls by the hundred are better gathered.
 const OCTETS_A_CALLER: usize = 4 * 1024;
 
@@ -78,8 +81,10 @@ pub(crate) struct Driver<I, T> {
     /// the turn before.
     turn_number: u64,
     alone: bool,
-    /// Octets read and written since other tasks had their turn, and how many of those were woken.
+    /// Octets read and written since other tasks had their turn, those of them that were many at once, and how many of those
+    /// tasks were woken.
     moved: usize,
+    large: usize,
     woken: usize,
     /// Nothing more can be written. After the end of what comes in there may be: why this side closed.
     mute: bool,
@@ -136,6 +141,7 @@ impl<I: Io, T: Time> Driver<I, T> {
             turn_number: 0,
             alone: true,
             moved: 0,
+            large: 0,
             woken: 0,
             mute: false,
             write_shut: false,
@@ -254,9 +260,18 @@ impl<I: Io, T: Time> Driver<I, T> {
         !more
     }
 
+    /// So many octets were read or written at once.
+    const fn count(&mut self, octets: usize) {
+        self.moved += octets;
+        if octets >= LARGE {
+            self.large += octets;
+        }
+    }
+
     /// Whether other tasks are to have their turn.
     fn is_long_enough(&self) -> bool {
-        self.moved >= OCTETS.max(self.woken * OCTETS_A_CALLER)
+        let few = self.woken * OCTETS_A_CALLER;
+        self.moved >= OCTETS.max(few) || self.large >= LARGE.max(few)
     }
 
     /// What must not happen under the lock.
@@ -302,7 +317,7 @@ impl<I: Io, T: Time> Driver<I, T> {
         let end = match self.io.poll_read(cx, buffer) {
             Poll::Ready(Ok(octets)) if octets > 0 => {
                 self.came = octets;
-                self.moved += octets;
+                self.count(octets);
                 return true;
             }
             Poll::Pending if self.broken.is_none() => {
@@ -433,7 +448,7 @@ impl<I: Io, T: Time> Driver<I, T> {
                 Poll::Ready(Ok(0)) => self.fail("the transport takes nothing"),
                 Poll::Ready(Ok(octets)) => {
                     self.sent += octets;
-                    self.moved += octets;
+                    self.count(octets);
                 }
                 Poll::Ready(Err(error)) => self.fail(what_broke(&error)),
             }
@@ -504,7 +519,7 @@ impl<I: Io, T: Time> Future for Driver<I, T> {
         let link = Arc::clone(&this.link);
         // Whatever woke this task, the transport may have.
         this.dry = false;
-        (this.moved, this.woken) = (0, 0);
+        (this.moved, this.large, this.woken) = (0, 0, 0);
         let number = link.common.turns.begin();
         this.alone = number == this.turn_number.wrapping_add(1);
         this.turn_number = number;
