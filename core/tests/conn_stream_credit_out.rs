@@ -50,6 +50,28 @@ fn the_worked_example_of_a_server_stream() {
     }
 }
 
+/// Small items that waited for credit are one piece of what is written, by the hundred: a gathered write of a piece each
+/// costs several times as much.
+#[test]
+fn small_items_that_waited_are_written_in_one_piece() {
+    for side in SIDES {
+        let mut raw = node(side, streaming(), peer());
+        let (call, id) = serves_down(&mut raw, 0, Kind::ServerStream, Some(0));
+        let payloads: Vec<_> = (0..100).map(pattern).collect();
+        for payload in &payloads {
+            let shared = bytes::Bytes::copy_from_slice(payload);
+            raw.conn.send_item(raw.at(), call, Body::Share(shared)).unwrap();
+        }
+        assert!(raw.frames().is_empty());
+        raw.feed(&credit(id, (100 * ITEM_COST + 4_950) as u32));
+        raw.events();
+        raw.conn.poll_transmit(raw.at(), &mut raw.outbox);
+        assert_eq!(raw.outbox.chunks().count(), 1);
+        let frames = raw.frames();
+        assert!(frames.iter().map(Seen::payload).eq(payloads.iter().map(Vec::as_slice)));
+    }
+}
+
 /// R-STR-05: an item may begin while credit is above 0, to the octet; and it may be larger than all of it.
 #[test]
 fn an_item_begins_while_credit_is_above_0() {

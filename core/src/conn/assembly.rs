@@ -148,7 +148,7 @@ impl Machine {
     }
 
     /// Takes a buffer back, filled. How many octets came.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take_in(&mut self, filled: BytesMut) -> usize {
         if self.direct.is_some_and(|direct| direct.left > 0) {
             self.take_in_direct(filled)

@@ -3,12 +3,15 @@
 //! A payload that does not fit a frame goes out as a first frame and CONTINUATIONs, one at each of its turns. While
 //! anything else waits a frame has at most 16 KiB, so that a small call behind a large one waits for little. A message
 //! that is alone fills the peer's frames, and so do large ones that wait for each other while nothing small is sent: they
-//! are done one after the other instead of all at the end, and none of them is in memory longer than need be. Payloads are
-//! shared into the outbox, piece by piece: nothing is copied.
+//! are done one after the other instead of all at the end, and none of them is in memory longer than need be. Payloads that are
+//! not short are shared into the outbox, piece by piece, and not copied.
 
 use bytes::Bytes;
 
-use super::{machine::Machine, outbox::Outbox};
+use super::{
+    machine::Machine,
+    outbox::{Outbox, SHARE_FROM},
+};
 use crate::wire::{Flags, FrameType, Header, Status, varint};
 
 /// The tag of `total`, field 15 of every envelope that has it, a varint.
@@ -80,6 +83,8 @@ impl Whole<'_> {
             // At most the peer's max_frame.
             len: u32::try_from(head + part).unwrap_or(u32::MAX),
         };
+        // Items that waited for credit, for instance: by the hundred they are one piece of a gathered write.
+        let few = part == self.shared.len() && part < SHARE_FROM;
         let small = out.small();
         let before = small.len();
         small.extend_from_slice(&header.emit());
@@ -91,9 +96,12 @@ impl Whole<'_> {
                 varint::put(total, small);
             }
             small.extend_from_slice(self.copied);
+            if few {
+                small.extend_from_slice(self.shared);
+            }
         }
         out.wrote(before);
-        if !self.shared.is_empty() {
+        if !few && !self.shared.is_empty() {
             out.share(self.shared.slice(..part));
         }
     }

@@ -42,7 +42,8 @@ pub(crate) struct Inbox {
     /// What the last lent buffer could take, to see whether it came back full.
     lent: usize,
     copying: bool,
-    bulk: bool,
+    /// The size of reads on a busy line at present.
+    largest: usize,
 }
 
 impl Inbox {
@@ -54,7 +55,7 @@ impl Inbox {
             size: SMALLEST,
             lent: usize::MAX,
             copying: false,
-            bulk: false,
+            largest: LARGEST,
         }
     }
 
@@ -119,15 +120,15 @@ impl Inbox {
     /// Says whether large frames come whole, with nothing small beside them.
     #[inline]
     pub(crate) fn set_bulk(&mut self, bulk: bool) {
-        if self.bulk != bulk {
+        if bulk != (self.largest == BULK) {
             self.turn_to(bulk);
         }
     }
 
     #[cold]
     fn turn_to(&mut self, bulk: bool) {
-        self.bulk = bulk;
-        self.size = self.size.min(self.largest());
+        self.largest = if bulk { BULK } else { LARGEST };
+        self.size = self.size.min(self.largest);
         // There may be more of the smaller ones, and reads are no longer than the block.
         self.blocks.clear();
         if !bulk {
@@ -137,16 +138,11 @@ impl Inbox {
         }
     }
 
-    /// The size of reads on a busy line at present.
-    const fn largest(&self) -> usize {
-        if self.bulk { BULK } else { LARGEST }
-    }
-
     /// An empty buffer to read into. `missing` octets would complete the frame that has begun; never more than
     /// what has arrived is set aside for octets that are only announced, nor less than a normal read.
     pub(crate) fn lend(&mut self, missing: usize) -> BytesMut {
         let held = self.store.len();
-        let want = missing.min(held).clamp(self.size, self.largest().max(held));
+        let want = missing.min(held).clamp(self.size, self.largest.max(held));
         let buffer = if held > 0 {
             // Enough for the rest of the frame is enough: what is decoded next makes room.
             if self.store.capacity().saturating_sub(held) < missing.max(LEAST).min(want) {
@@ -177,7 +173,7 @@ impl Inbox {
             return;
         }
         old.clear();
-        let most = if self.bulk { MAX_BULK_BLOCKS } else { MAX_BLOCKS };
+        let most = if self.largest == BULK { MAX_BULK_BLOCKS } else { MAX_BLOCKS };
         if self.blocks.len() < most {
             self.blocks.push(old);
         }
@@ -194,7 +190,7 @@ impl Inbox {
     #[inline]
     pub(crate) fn fill(&mut self, filled: BytesMut) -> usize {
         let octets = filled.len();
-        if octets >= self.lent {
+        if octets >= self.lent && self.size < self.largest {
             self.grow();
         }
         self.lent = usize::MAX;
@@ -206,14 +202,12 @@ impl Inbox {
         octets
     }
 
+    /// Reads are to be longer.
     #[cold]
     fn grow(&mut self) {
-        let size = self.size.saturating_mul(4).min(self.largest());
-        if size > self.size {
-            self.size = size;
-            // They are too small from now on, and keep no place from others.
-            self.blocks.clear();
-        }
+        self.size = self.size.saturating_mul(4).min(self.largest);
+        // They are too small from now on, and keep no place from others.
+        self.blocks.clear();
     }
 
     /// Drops the first `octets`.
@@ -284,7 +278,7 @@ impl Inbox {
     pub(crate) fn release(&mut self) {
         self.size = SMALLEST;
         self.copying = false;
-        self.bulk = false;
+        self.largest = LARGEST;
         self.blocks = Vec::new();
         if self.store.is_empty() {
             self.store = BytesMut::new();
