@@ -4,6 +4,7 @@
 
 mod support;
 
+use bytes::Buf;
 use support::{
     frames::{self, Seen, outline},
     output::{CUT, FRAME, Reader, one, step, step_one, stepwise},
@@ -25,6 +26,8 @@ fn what_leaves_alone_is_cut_at_the_longest_frame_that_the_peer_reads() {
             for len in near.chain([2 * max_frame, 200_000]) {
                 let said = CheckIn { max_frame: max_frame as u32, max_item: 4 << 20, ..wide() };
                 let mut scene = Scene::leaving(side, what, said);
+                // What was small and sent to come here is long ago.
+                scene.raw.now += 50_000_000;
                 let payload = pattern(len);
                 scene.send(&payload);
                 let frames = scene.raw.frames();
@@ -104,6 +107,27 @@ fn large_ones_among_themselves_fill_the_frames() {
         raw.now += 50_000_000;
         let next = step_one(&mut raw);
         assert_eq!((next.id(), next.header.len as usize), (begun[1].id(), FRAME), "none did");
+    }
+}
+
+/// R-FRG-11: what is alone is cut in halves while another small one may follow, and no more is committed at once.
+#[test]
+fn a_large_one_behind_a_small_one_leaves_in_short_pieces() {
+    for side in SIDES {
+        let mut raw = node(side, streaming(), peer());
+        sends_something_small(&mut raw);
+        raw.conn.call(raw.at(), &CallHead::new("t.S/Echo"), Body::Copy(&pattern(200_000)), 1).unwrap();
+        let mut once = || {
+            raw.conn.poll_transmit(raw.at(), &mut raw.outbox);
+            let octets = raw.outbox.remaining();
+            raw.outbox.advance(octets);
+            raw.conn.handle_sent(raw.at(), octets);
+            octets
+        };
+        assert!(once() <= 2 * FRAME);
+        assert_eq!([once(), once()], [FRAME / 2 + 18; 2]);
+        raw.now += 50_000_000;
+        assert!(raw.conn.poll_transmit(raw.at(), &mut raw.outbox) && raw.outbox.remaining() > FRAME);
     }
 }
 

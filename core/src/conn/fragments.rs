@@ -2,8 +2,9 @@
 //!
 //! A payload that does not fit a frame goes out as a first frame and CONTINUATIONs, one at each of its turns. While
 //! anything else waits a frame has at most 16 KiB, so that a small call behind a large one waits for little. A message
-//! that is alone fills the peer's frames, and so do large ones that wait for each other while nothing small is sent: they
-//! are done one after the other instead of all at the end, and none of them is in memory longer than need be. Payloads that are
+//! that is alone fills the peer's frames, or half of the usual ones if something small was sent a moment ago. So do large
+//! ones that wait for each other while nothing small is sent: they are done one after the other instead of all at the end,
+//! and none of them is in memory longer than need be. Payloads that are
 //! not short are shared into the outbox, piece by piece, and not copied.
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use super::{
     machine::Machine,
     outbox::{Outbox, SHARE_FROM},
+    sending::BESIDE_SMALL,
 };
 use crate::wire::{Flags, FrameType, Header, Status, varint};
 
@@ -138,11 +140,16 @@ pub(super) fn commit_abandon(out: &mut Outbox, id: u64) {
 impl Machine {
     /// The longest body of the next frame.
     pub(super) fn room(&self) -> usize {
-        if self.staging.is_empty() && (self.lanes.is_empty() || self.nothing_is_small()) {
-            self.peer_frame
+        let most = if !self.staging.is_empty() {
+            WHILE_OTHERS_WAIT
+        } else if self.nothing_is_small() {
+            usize::MAX
+        } else if self.lanes.is_empty() {
+            BESIDE_SMALL
         } else {
-            WHILE_OTHERS_WAIT.min(self.peer_frame)
-        }
+            WHILE_OTHERS_WAIT
+        };
+        most.min(self.peer_frame)
     }
 }
 

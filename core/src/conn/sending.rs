@@ -19,6 +19,8 @@ use crate::{
 
 /// A message of fewer octets is small.
 const SMALL: usize = 8 * 1024;
+/// What is committed at once of large messages unless they have the line for themselves: the next small one waits for so much.
+pub(super) const BESIDE_SMALL: usize = 32 * 1024;
 /// How long nothing small was sent, if large messages are to have the line for themselves.
 const BULK_AFTER: u64 = 50 * MILLISECOND;
 
@@ -46,6 +48,7 @@ impl Machine {
     #[inline]
     pub(super) fn commit_data(&mut self, out: &mut Outbox) {
         let requests = self.phase == Phase::Ready;
+        let start = out.remaining();
         // What is staged came first.
         while self.staging.is_empty() && self.takes_more(out) && !self.lanes.is_empty() {
             let before = out.remaining();
@@ -58,6 +61,9 @@ impl Machine {
             let rest = sort == Sort::Rest && !matches!(waiting, Waiting::Items(_));
             if !rest && out.remaining() - before < SMALL {
                 self.small_at = self.now;
+            }
+            if rest && out.remaining() - start >= BESIDE_SMALL && !self.nothing_is_small() {
+                break;
             }
         }
     }
