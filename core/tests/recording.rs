@@ -167,7 +167,6 @@ fn an_idle_connection_folds_itself_up_and_so_does_its_replay() {
 #[test]
 fn what_goes_out_in_bulk_replays() {
     let mut raw = Raw::client(config().record(Record::new()));
-    raw.frames();
     raw.now += 200 * MS;
     let at = raw.at();
     raw.conn.call(at, &CallHead::new("t.S/Echo"), Body::Copy(&[1; 500_000]), 1).unwrap();

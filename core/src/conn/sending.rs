@@ -57,6 +57,7 @@ impl Machine {
             let Some(waiting) = self.lanes.pop(sort, lane) else { break };
             if !self.commit_one(waiting, out) {
                 self.lanes.found_withdrawn(sort, lane);
+                continue;
             }
             let rest = sort == Sort::Rest && !matches!(waiting, Waiting::Items(_));
             if !rest && out.remaining() - before < SMALL {
