@@ -2,7 +2,7 @@
 //!
 //! They are taken out of the core a batch at a time, under one lock, and handed out from here without one. With that
 //! their credit is returned, so a stream holds a window in the core, and here a batch: up to 128 items, which end with
-//! the one that makes them 64 KiB.
+//! the one that makes them 64 KiB. The window grows while the reader keeps up; see [`growth`](crate::growth).
 
 use std::{
     collections::VecDeque,
@@ -14,6 +14,7 @@ use bytes::Bytes;
 use tieline_core::conn::{Stream, Taken};
 
 use crate::{
+    growth::Growth,
     link::{Link, State},
     outflow::RUN,
 };
@@ -38,9 +39,16 @@ pub(crate) struct Inflow {
     batch: VecDeque<Bytes>,
     /// Items since something had to be waited for.
     run: usize,
+    /// If its window may grow.
+    growth: Option<Growth>,
 }
 
 impl Inflow {
+    /// Of a stream whose window grows while its items are taken as they come.
+    pub(crate) fn growing() -> Self {
+        Self { growth: Some(Growth::default()), ..Self::default() }
+    }
+
     /// The next item that is here.
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<Bytes> {
@@ -65,12 +73,14 @@ impl Inflow {
     /// Takes a batch, if there is none left.
     pub(crate) fn look(&mut self, state: &mut State, stream: Stream) -> Looked {
         let mut octets = 0;
+        let mut emptied = true;
         let found = loop {
             match state.conn.take_item(state.now, stream) {
                 Some(Taken::Item(item)) => {
                     octets += item.len();
                     self.batch.push_back(item);
                     if self.batch.len() >= ITEMS || octets >= OCTETS {
+                        emptied = false;
                         break Looked::Batch;
                     }
                 }
@@ -80,7 +90,15 @@ impl Inflow {
             }
         };
         match found {
-            Looked::Batch => self.run += self.batch.len(),
+            Looked::Batch => {
+                self.run += self.batch.len();
+                if let Some(growth) = &mut self.growth {
+                    let (first, taken) = (state.conn.limits().stream_window, (self.batch.len(), octets));
+                    if let Some(more) = growth.took(state.now, first, taken, emptied, &mut state.grown) {
+                        state.conn.grant(state.now, stream, more);
+                    }
+                }
+            }
             Looked::Nothing | Looked::End => self.run = 0,
         }
         found

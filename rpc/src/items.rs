@@ -29,7 +29,9 @@ use crate::{
 ///
 /// Items that are not taken hold the node up once its credit is used up. Credit is returned when items leave the
 /// connection's memory, which they do up to 128 at a time; so a stream of which nothing is taken holds its credit and
-/// one such batch, of some 64 KiB. Dropped before the answer has come it cancels the call, and the node stops its handler.
+/// one such batch, of some 64 KiB. That credit is `stream_window` of [`Limits`](crate::Limits) at first, and doubles, up to
+/// 16 times, whenever a whole window of items is taken within 100 ms, all that had come; all streams of a connection together
+/// grow by 4 MiB at most, and one with [`credit`](crate::Open::credit) of its own does not. Dropped before the answer has come it cancels the call, and the node stops its handler.
 ///
 /// ```no_run
 /// # async fn example(peer: tieline::Peer) -> Result<(), tieline::CallError> {
@@ -137,7 +139,8 @@ impl Items {
 
 impl Handle for Items {
     fn of(call: OpenCall) -> Self {
-        Self { call, inflow: Inflow::default(), rest: Rest::default(), outcome: None, told: false }
+        let inflow = if call.grows { Inflow::growing() } else { Inflow::default() };
+        Self { call, inflow, rest: Rest::default(), outcome: None, told: false }
     }
 }
 

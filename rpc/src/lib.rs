@@ -25,6 +25,7 @@ mod common;
 mod driver;
 mod error;
 mod flight;
+mod growth;
 mod handler;
 mod identity;
 mod inflow;

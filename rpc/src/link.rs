@@ -15,7 +15,7 @@ use tieline_core::{
     conn::{Closed, Connection, Stream},
 };
 
-use crate::{common::Common, identity::Probe, room::Room, seats::Seats, waiters::Waiters};
+use crate::{common::Common, growth::Grown, identity::Probe, room::Room, seats::Seats, waiters::Waiters};
 
 pub(crate) struct State {
     pub(crate) conn: Connection<u32>,
@@ -24,6 +24,8 @@ pub(crate) struct State {
     pub(crate) room: Room,
     /// Those who wait at streams of the peer.
     pub(crate) seats: Seats,
+    /// What the windows of streams have grown by.
+    pub(crate) grown: Grown,
     /// The time of the present batch: read once by whoever wakes the driver, and once a turn by the driver.
     pub(crate) now: Instant,
     /// The driver has been woken, or is in a turn that will look at the connection again.
@@ -101,6 +103,7 @@ impl Link {
             waiters: Waiters::default(),
             room: Room::default(),
             seats: Seats::default(),
+            grown: Grown::default(),
             now: common.clock.now(),
             awake: true,
             driver: None,

@@ -62,7 +62,7 @@ impl<'a, S> Open<'a, S> {
 
     /// How much the node may send that was not taken, in octets, instead of `stream_window` of
     /// [`Limits`](crate::Limits): an item costs its octets and 256. Much credit keeps a fast or far line full, little
-    /// credit keeps memory small. Held to 2^31−1, and to at least 1: without any nothing would ever come.
+    /// credit keeps memory small. Without this the window grows up to 16 times while all that comes is taken soon. Held to 2^31−1, and to at least 1: without any nothing would ever come.
     pub fn credit(mut self, octets: u32) -> Self {
         self.prepared.options().credit = Some(octets.max(1));
         self
@@ -78,7 +78,8 @@ impl<S: Handle> Future for Open<'_, S> {
         let link = this.prepared.link().map(Arc::clone);
         match (begun, link) {
             (Ok(begun), Some(link)) => {
-                let call = OpenCall { link, key: begun.key, id: begun.id, over: false };
+                let grows = this.prepared.options().credit.is_none();
+                let call = OpenCall { link, key: begun.key, id: begun.id, grows, over: false };
                 Poll::Ready(Ok(S::of(call)))
             }
             (Err(error), _) => Poll::Ready(Err(error)),
@@ -106,6 +107,8 @@ pub struct OpenCall {
     pub(crate) link: Arc<Link>,
     pub(crate) key: u32,
     pub(crate) id: CallId,
+    /// Its window may grow.
+    pub(crate) grows: bool,
     /// The outcome was taken, and with it the number.
     pub(crate) over: bool,
 }

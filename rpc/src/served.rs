@@ -79,7 +79,8 @@ impl fmt::Debug for ServedSink {
 ///
 /// Items that are not taken hold the caller up once its credit is used up; what a handler has not taken when it answers
 /// is dropped. Credit is returned when items leave the connection's memory, which they do up to 128 at a time: so a stream of
-/// which nothing is taken holds `stream_window` of [`Limits`](crate::Limits) and one such batch, of some 64 KiB.
+/// which nothing is taken holds `stream_window` of [`Limits`](crate::Limits) and one such batch, of some 64 KiB. The window grows
+/// while items are taken as they come, as that of [`Items`](crate::Items) does.
 pub struct ServedItems {
     link: Arc<Link>,
     call: Served,
@@ -89,7 +90,7 @@ pub struct ServedItems {
 
 impl ServedItems {
     pub(crate) fn new(cx: &Context) -> Self {
-        Self { link: Arc::clone(cx.link()), call: cx.call(), inflow: Inflow::default(), over: false }
+        Self { link: Arc::clone(cx.link()), call: cx.call(), inflow: Inflow::growing(), over: false }
     }
 
     /// The next item; `None` when the caller has ended its items; an error, once, if the call is over before that. Safe

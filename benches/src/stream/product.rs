@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tieline_tokio::{Error, Server, Status};
 use tokio::runtime::Builder;
 
-use super::{Tally, items};
+use super::{DEFAULT_WINDOW, Tally, items};
 use crate::error::{Context, Failure, Result};
 use crate::targets::runtime::Client;
 
@@ -48,7 +48,10 @@ pub(super) fn take(address: SocketAddr, window: u32, tally: &mut Tally) -> Resul
     Builder::new_current_thread().enable_all().build()?.block_on(async {
         let client =
             Client::builder("bench-client").connect(&address.to_string()).await.context("connect")?;
-        let mut items = client.server_stream(ITEMS, "").credit(window).await.context("open the stream")?;
+        let open = client.server_stream(ITEMS, "");
+        // Nobody says what is the default, and only that grows.
+        let open = if window == DEFAULT_WINDOW { open } else { open.credit(window) };
+        let mut items = open.await.context("open the stream")?;
         while let Some(item) = items.next().await {
             if !tally.take(&item.context("the stream")?)? {
                 return Ok(());

@@ -28,7 +28,9 @@ impl Row {
     fn label(&self) -> String {
         let window = match self.window {
             None => "no credit".to_owned(),
-            Some(window) if window == DEFAULT_WINDOW => format!("window {} KiB, the default", window >> 10),
+            Some(window) if window == DEFAULT_WINDOW => {
+                format!("window {} KiB, the default, which grows", window >> 10)
+            }
             Some(window) => format!("window {} KiB", window >> 10),
         };
         format!("stream of {ITEM} B items, {window}")
@@ -166,7 +168,7 @@ mod tests {
         ];
         let lines = lines(&rows);
         assert_eq!(lines.len(), 2);
-        assert_eq!(lines[0].row, "stream of 64 B items, window 64 KiB, the default");
+        assert_eq!(lines[0].row, "stream of 64 B items, window 64 KiB, the default, which grows");
         assert_eq!(lines[0].measured, "3.75 M");
         assert_eq!(lines[0].range, "2.50 M–5.00 M");
         assert_eq!(lines[0].by_hand, "15.0 M (÷ it: 0.25)");

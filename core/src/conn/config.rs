@@ -47,7 +47,8 @@ pub struct Limits {
     /// endpoint without streaming methods announces 0.
     pub max_streams: u32,
     /// Initial credit for items sent to this endpoint, in octets: 1 to 2^31−1. An item costs its payload and 256.
-    /// Default 64 KiB: 1 Gbit/s at 0.5 ms of round trip.
+    /// Default 64 KiB: 1 Gbit/s at 0.5 ms of round trip. It is what a stream begins with; who drives the connection may
+    /// [`grant`](super::Connection::grant) more.
     pub stream_window: u32,
     /// Octets of arguments that served calls may hold together, those that still arrive with all that they announced.
     /// At least `max_message`. Default 8 MiB: two messages of the default size.

@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use core::{fmt, time::Duration};
 
-use super::{Connection, PeerInfo, Side, Stats, machine::Phase};
+use super::{Connection, Limits, PeerInfo, Side, Stats, machine::Phase};
 use crate::{record::Recording, time::Instant, wire::Status};
 
 impl<U> Connection<U> {
@@ -103,6 +103,12 @@ impl<U> Connection<U> {
     #[must_use]
     pub fn recording(&self) -> Option<Recording> {
         Some(self.tape.as_ref()?.recording(self.folded.config()))
+    }
+
+    /// What this end promises and keeps to.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        self.machine.as_ref().map_or_else(|| self.folded.config(), |machine| &machine.config).limits()
     }
 
     /// Counters since the connection began.
