@@ -31,7 +31,9 @@ use crate::{
 /// connection's memory, which they do up to 128 at a time; so a stream of which nothing is taken holds its credit and
 /// one such batch, of some 64 KiB. That credit is `stream_window` of [`Limits`](crate::Limits) at first, and doubles, up to
 /// 16 times, whenever a whole window of items is taken within 100 ms, all that had come; all streams of a connection together
-/// grow by 4 MiB at most, and one with [`credit`](crate::Open::credit) of its own does not. Dropped before the answer has come it cancels the call, and the node stops its handler.
+/// grow by 4 MiB at most, and one with [`credit`](crate::Open::credit) of its own does not.
+///
+/// Dropped before the answer has come it cancels the call, and the node stops its handler.
 ///
 /// ```no_run
 /// # async fn example(peer: tieline::Peer) -> Result<(), tieline::CallError> {

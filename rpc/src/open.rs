@@ -62,7 +62,8 @@ impl<'a, S> Open<'a, S> {
 
     /// How much the node may send that was not taken, in octets, instead of `stream_window` of
     /// [`Limits`](crate::Limits): an item costs its octets and 256. Much credit keeps a fast or far line full, little
-    /// credit keeps memory small. Without this the window grows up to 16 times while all that comes is taken soon. Held to 2^31−1, and to at least 1: without any nothing would ever come.
+    /// credit keeps memory small. Held to 2^31−1, and to at least 1: without any nothing would ever come. A window that is not
+    /// said grows while all that comes is taken soon; see [`Items`](crate::Items).
     pub fn credit(mut self, octets: u32) -> Self {
         self.prepared.options().credit = Some(octets.max(1));
         self

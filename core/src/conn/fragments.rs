@@ -4,8 +4,8 @@
 //! anything else waits a frame has at most 16 KiB, so that a small call behind a large one waits for little. A message
 //! that is alone fills the peer's frames, or half of the usual ones if something small was sent a moment ago. So do large
 //! ones that wait for each other while nothing small is sent: they are done one after the other instead of all at the end,
-//! and none of them is in memory longer than need be. Payloads that are
-//! not short are shared into the outbox, piece by piece, and not copied.
+//! and none of them is in memory longer than need be. Payloads that are not short are shared into the outbox, piece by
+//! piece, and not copied.
 
 use bytes::Bytes;
 
