@@ -45,12 +45,12 @@ const MANY_CALLERS: usize = 32;
 /// Turns before other tasks of the runtime get theirs, and octets read and written: whoever makes a call meanwhile waits
 /// for those.
 const TURNS: usize = 16;
-const OCTETS: usize = 256 * 1024;
+const OCTETS: u32 = 256 * 1024;
 /// The same of octets of which so many and more were read or written at once: parts of large messages, which gain nothing by
 /// being gathered, and copying so many takes a good part of a small call's time.
-const LARGE: usize = 32 * 1024;
+const LARGE: u32 = 32 * 1024;
 /// Octets for each caller that was woken, if that is more: small calls by the hundred are better gathered.
-const OCTETS_A_CALLER: usize = 4 * 1024;
+const OCTETS_A_CALLER: u32 = 4 * 1024;
 
 pub(crate) struct Driver<I, T> {
     io: I,
@@ -76,16 +76,16 @@ pub(crate) struct Driver<I, T> {
     /// Nothing more can be read. After a write that failed there may be: why the peer closed.
     deaf: bool,
     /// Octets that the last read brought.
-    came: usize,
+    came: u32,
     /// The number of this connection's last turn among those of the process, and whether no other connection had one since
     /// the turn before.
     turn_number: u64,
     alone: bool,
     /// Octets read and written since other tasks had their turn, those of them that were many at once, and how many of those
     /// tasks were woken.
-    moved: usize,
-    large: usize,
-    woken: usize,
+    moved: u32,
+    large: u32,
+    woken: u32,
     /// Nothing more can be written. After the end of what comes in there may be: why this side closed.
     mute: bool,
     write_shut: bool,
@@ -164,7 +164,8 @@ impl<I: Io, T: Time> Driver<I, T> {
         self.feed(&mut state, now);
         // A large batch is answered in pieces, so that the peer has something to do while this end goes on; a piece is
         // large enough to be worth its system call.
-        let piece = if self.alone { (self.came / 4).clamp(LEAST_PIECE, MOST_PIECE) } else { MOST_PIECE };
+        let piece =
+            if self.alone { (self.came as usize / 4).clamp(LEAST_PIECE, MOST_PIECE) } else { MOST_PIECE };
         let more = loop {
             let more = self.fetch(&mut state, now);
             if !self.requests.is_empty() {
@@ -260,24 +261,26 @@ impl<I: Io, T: Time> Driver<I, T> {
         !more
     }
 
-    /// So many octets were read or written at once.
-    const fn count(&mut self, octets: usize) {
-        self.moved += octets;
+    /// Octets were read or written at once. How many they are.
+    fn count(&mut self, octets: usize) -> u32 {
+        let octets = u32::try_from(octets).unwrap_or(u32::MAX);
+        self.moved = self.moved.saturating_add(octets);
         if octets >= LARGE {
-            self.large += octets;
+            self.large = self.large.saturating_add(octets);
         }
+        octets
     }
 
     /// Whether other tasks are to have their turn.
     fn is_long_enough(&self) -> bool {
-        let few = self.woken * OCTETS_A_CALLER;
+        let few = self.woken.saturating_mul(OCTETS_A_CALLER);
         self.moved >= OCTETS.max(few) || self.large >= LARGE.max(few)
     }
 
     /// What must not happen under the lock.
     fn tell(&mut self) {
         let now = self.wakers.len() - self.held;
-        self.woken += now;
+        self.woken = self.woken.saturating_add(u32::try_from(now).unwrap_or(u32::MAX));
         for waker in self.wakers.drain(..now) {
             waker.wake();
         }
@@ -316,8 +319,7 @@ impl<I: Io, T: Time> Driver<I, T> {
         }
         let end = match self.io.poll_read(cx, buffer) {
             Poll::Ready(Ok(octets)) if octets > 0 => {
-                self.came = octets;
-                self.count(octets);
+                self.came = self.count(octets);
                 return true;
             }
             Poll::Pending if self.broken.is_none() => {
