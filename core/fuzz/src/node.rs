@@ -11,8 +11,8 @@ use bytes::{Buf, Bytes};
 use tieline_core::{
     Instant,
     conn::{
-        CallId, Config, Connection, Disconnect, End, Event, Incoming, Limits, MethodSpec, Outbox, Served,
-        Side, Stream,
+        CallId, Cancel, Config, Connection, Disconnect, End, Event, Incoming, Limits, MethodSpec, Outbox,
+        Served, Side, Stream,
     },
     wire::{Class, Kind, Ran, Status},
 };
@@ -111,6 +111,8 @@ pub struct Node {
     pub closed: Option<Status>,
     /// The application itself ended the connection, with any status at all.
     pub blames: bool,
+    /// The application closed the connection, or was told that it has ended by what that does to a call.
+    pub ended: bool,
     /// The transport was given up.
     pub gone: bool,
     /// Frames that were committed and not looked at yet.
@@ -200,6 +202,7 @@ impl Node {
             undecided: false,
             closed: None,
             blames: false,
+            ended: false,
             gone: false,
             frames: Vec::new(),
             trace: 0,
@@ -281,6 +284,7 @@ impl Node {
             Event::Cancelled(call, why) => {
                 let running = self.running.iter_mut().find(|running| running.call == call);
                 running.expect("only who runs is cancelled").cancelled = true;
+                self.ended |= why == Cancel::Disconnected;
                 format!("Cancelled {why:?}")
             }
             Event::Done { user, outcome, rest } => {
@@ -354,12 +358,14 @@ impl Node {
         words
     }
 
-    /// Calls with one key run one after the other, in the order of their ids.
+    /// Calls with one key run one after the other, in the order of their ids; but one-ways that are left when the connection
+    /// has ended wait for nobody (R-ORD-01).
     fn take_turn(&mut self, key: &[u8], number: Option<u32>) {
         if key.is_empty() {
             return;
         }
-        let over = self.closed.is_some() || self.watch.over || self.conn.next().end != End::Open;
+        let over =
+            self.closed.is_some() || self.ended || self.watch.over || self.conn.next().end != End::Open;
         assert!(
             over || self.running.iter().all(|other| other.key != key),
             "two calls with one key run at once"

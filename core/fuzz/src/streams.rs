@@ -141,8 +141,10 @@ impl Node {
                 self.talk(end).saw_end = true;
             }
             None => {
+                // What is not told yet may be that it was cancelled.
+                let next = self.conn.next();
                 let over =
-                    self.is_cancelled(end) || self.closed.is_some() || self.conn.next().end != Over::Open;
+                    self.is_cancelled(end) || self.closed.is_some() || next.event || next.end != Over::Open;
                 let talk = self.talk(end);
                 assert!(!talk.saw_end || over, "the end is told as often as it is asked");
                 talk.told = false;

@@ -213,6 +213,7 @@ fn close(node: &mut Node, input: &mut Input<'_>) {
     let status = input.pick([Status::NORMAL, Status::GOING_AWAY, Status::SLOW_PEER, Status(0), Status(255)]);
     let at = node.at();
     node.blames = true;
+    node.ended = true;
     node.conn.close(at, status, "enough");
 }
 
