@@ -28,6 +28,7 @@ use crate::{
     registry::Role,
     runtime::{Io, Runtime, Time},
     services::{Services, Spares},
+    stint::Stint,
     tasks::{Stop, Task, answer},
     transport::{dead_after, what_broke},
 };
@@ -42,15 +43,8 @@ const LEAST_PIECE: usize = 2 * 1024;
 const MOST_PIECE: usize = 64 * 1024;
 /// So many callers and more are woken in two parts where the peer would have less to do otherwise; see [`later`].
 const MANY_CALLERS: usize = 32;
-/// Turns before other tasks of the runtime get theirs, and octets read and written: whoever makes a call meanwhile waits
-/// for those.
+/// Turns before other tasks of the runtime get theirs, if not too much is done before; see [`Stint`].
 const TURNS: usize = 16;
-const OCTETS: u32 = 256 * 1024;
-/// The same of octets of which so many and more were read or written at once: parts of large messages, which gain nothing by
-/// being gathered, and copying so many takes a good part of a small call's time.
-const LARGE: u32 = 32 * 1024;
-/// Octets for each caller that was woken, if that is more: small calls by the hundred are better gathered.
-const OCTETS_A_CALLER: u32 = 4 * 1024;
 
 pub(crate) struct Driver<I, T> {
     io: I,
@@ -81,11 +75,7 @@ pub(crate) struct Driver<I, T> {
     /// the turn before.
     turn_number: u64,
     alone: bool,
-    /// Octets read and written since other tasks had their turn, those of them that were many at once, and how many of those
-    /// tasks were woken.
-    moved: u32,
-    large: u32,
-    woken: u32,
+    stint: Stint,
     /// Nothing more can be written. After the end of what comes in there may be: why this side closed.
     mute: bool,
     write_shut: bool,
@@ -140,9 +130,7 @@ impl<I: Io, T: Time> Driver<I, T> {
             came: 0,
             turn_number: 0,
             alone: true,
-            moved: 0,
-            large: 0,
-            woken: 0,
+            stint: Stint::default(),
             mute: false,
             write_shut: false,
             held: 0,
@@ -261,26 +249,10 @@ impl<I: Io, T: Time> Driver<I, T> {
         !more
     }
 
-    /// Octets were read or written at once. How many they are.
-    fn count(&mut self, octets: usize) -> u32 {
-        let octets = u32::try_from(octets).unwrap_or(u32::MAX);
-        self.moved = self.moved.saturating_add(octets);
-        if octets >= LARGE {
-            self.large = self.large.saturating_add(octets);
-        }
-        octets
-    }
-
-    /// Whether other tasks are to have their turn.
-    fn is_long_enough(&self) -> bool {
-        let few = self.woken.saturating_mul(OCTETS_A_CALLER);
-        self.moved >= OCTETS.max(few) || self.large >= LARGE.max(few)
-    }
-
     /// What must not happen under the lock.
     fn tell(&mut self) {
         let now = self.wakers.len() - self.held;
-        self.woken = self.woken.saturating_add(u32::try_from(now).unwrap_or(u32::MAX));
+        self.stint.woke(now);
         for waker in self.wakers.drain(..now) {
             waker.wake();
         }
@@ -319,7 +291,8 @@ impl<I: Io, T: Time> Driver<I, T> {
         }
         let end = match self.io.poll_read(cx, buffer) {
             Poll::Ready(Ok(octets)) if octets > 0 => {
-                self.came = self.count(octets);
+                self.came = u32::try_from(octets).unwrap_or(u32::MAX);
+                self.stint.moved(octets);
                 return true;
             }
             Poll::Pending if self.broken.is_none() => {
@@ -450,7 +423,7 @@ impl<I: Io, T: Time> Driver<I, T> {
                 Poll::Ready(Ok(0)) => self.fail("the transport takes nothing"),
                 Poll::Ready(Ok(octets)) => {
                     self.sent += octets;
-                    self.count(octets);
+                    self.stint.moved(octets);
                 }
                 Poll::Ready(Err(error)) => self.fail(what_broke(&error)),
             }
@@ -521,13 +494,13 @@ impl<I: Io, T: Time> Future for Driver<I, T> {
         let link = Arc::clone(&this.link);
         // Whatever woke this task, the transport may have.
         this.dry = false;
-        (this.moved, this.large, this.woken) = (0, 0, 0);
+        this.stint = Stint::default();
         let number = link.common.turns.begin();
         this.alone = number == this.turn_number.wrapping_add(1);
         this.turn_number = number;
         for _ in 0..TURNS {
             match this.turn(cx, &link) {
-                Turn::Again if this.is_long_enough() => break,
+                Turn::Again if this.stint.is_over() => break,
                 Turn::Again => {}
                 Turn::Yield => {
                     cx.waker().wake_by_ref();

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use tieline_core::Instant;
+use tieline_core::{Instant, conn::ITEM_COST};
 
 /// The longest window, in those at the beginning: 1 MiB by default, which is 1 Gbit/s at 8 ms of round trip.
 const TIMES: u32 = 16;
@@ -23,8 +23,6 @@ const TIMES: u32 = 16;
 const MOST: u32 = 4 << 20;
 /// Who takes longer for a window is not held up by it on any line.
 const SOON: Duration = Duration::from_millis(100);
-/// What an item costs besides its octets (protocol, R-STR-05).
-const ITEM: usize = 256;
 
 /// What the windows of a connection have grown by.
 #[derive(Debug, Default, Clone)]
@@ -35,7 +33,7 @@ pub(crate) struct Grown(Option<Arc<AtomicU32>>);
 pub(crate) struct Growth {
     /// In octets; 0 while it is what it was at the beginning.
     window: u32,
-    /// The cost of what was taken since then.
+    /// The cost of what was taken since then; of what came compressed that is more than it cost.
     taken: usize,
     since: Option<Instant>,
     /// All that had come was taken meanwhile.
@@ -85,7 +83,7 @@ impl Growth {
     ) -> Option<u32> {
         let window = if self.window == 0 { first } else { self.window };
         let since = *self.since.get_or_insert(now);
-        let cost = items.saturating_mul(ITEM).saturating_add(octets);
+        let cost = items.saturating_mul(ITEM_COST as usize).saturating_add(octets);
         self.taken = self.taken.saturating_add(cost);
         self.emptied |= emptied;
         if self.taken < window as usize {

@@ -43,6 +43,7 @@ mod seats;
 mod served;
 mod server;
 mod services;
+mod stint;
 mod tasks;
 #[cfg(feature = "tls")]
 mod tls;

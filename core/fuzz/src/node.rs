@@ -11,8 +11,8 @@ use bytes::{Buf, Bytes};
 use tieline_core::{
     Instant,
     conn::{
-        CallId, Cancel, Config, Connection, Disconnect, End, Event, Incoming, Limits, MethodSpec, Outbox,
-        Served, Side, Stream,
+        CallId, Config, Connection, Disconnect, End, Event, Incoming, Limits, MethodSpec, Outbox, Served,
+        Side, Stream,
     },
     wire::{Class, Kind, Ran, Status},
 };
@@ -111,7 +111,7 @@ pub struct Node {
     pub closed: Option<Status>,
     /// The application itself ended the connection, with any status at all.
     pub blames: bool,
-    /// The application closed the connection, or was told that it has ended by what that does to a call.
+    /// The application closed the connection.
     pub ended: bool,
     /// The transport was given up.
     pub gone: bool,
@@ -284,7 +284,6 @@ impl Node {
             Event::Cancelled(call, why) => {
                 let running = self.running.iter_mut().find(|running| running.call == call);
                 running.expect("only who runs is cancelled").cancelled = true;
-                self.ended |= why == Cancel::Disconnected;
                 format!("Cancelled {why:?}")
             }
             Event::Done { user, outcome, rest } => {
@@ -335,7 +334,7 @@ impl Node {
         let number = number_in(&incoming.payload);
         self.heard.extend(number);
         let key = incoming.ordering_key().to_vec();
-        self.take_turn(&key, number);
+        self.take_turn(&key, number, incoming.one_way);
         let heard = Heard { argument: sum(&incoming.payload), ..Heard::default() };
         if let Some(number) = number {
             self.served.insert(number, heard);
@@ -360,14 +359,14 @@ impl Node {
 
     /// Calls with one key run one after the other, in the order of their ids; but one-ways that are left when the connection
     /// has ended wait for nobody (R-ORD-01).
-    fn take_turn(&mut self, key: &[u8], number: Option<u32>) {
+    fn take_turn(&mut self, key: &[u8], number: Option<u32>, one_way: bool) {
         if key.is_empty() {
             return;
         }
-        let over =
-            self.closed.is_some() || self.ended || self.watch.over || self.conn.next().end != End::Open;
+        let over = self.closed.is_some() || self.watch.over || self.conn.next().end != End::Open;
+        let left = self.ended && one_way;
         assert!(
-            over || self.running.iter().all(|other| other.key != key),
+            over || left || self.running.iter().all(|other| other.key != key),
             "two calls with one key run at once"
         );
         let id = number.and_then(|number| self.watch.flows.id(false, number));

@@ -22,6 +22,8 @@ pub struct Talk {
     /// This side ended its items; it took the end of the peer's.
     pub ended: bool,
     pub saw_end: bool,
+    /// The end was not told again: that it was cancelled is among what is to be told.
+    gone: bool,
     /// `Readable` was told, and nothing that was found empty since.
     told: bool,
     /// An item found no room, and `Writable` was not told since; and how often, of which `Writable` may still tell.
@@ -141,12 +143,12 @@ impl Node {
                 self.talk(end).saw_end = true;
             }
             None => {
-                // What is not told yet may be that it was cancelled.
-                let next = self.conn.next();
                 let over =
-                    self.is_cancelled(end) || self.closed.is_some() || next.event || next.end != Over::Open;
+                    self.is_cancelled(end) || self.closed.is_some() || self.conn.next().end != Over::Open;
+                let untold = self.conn.next().event;
                 let talk = self.talk(end);
-                assert!(!talk.saw_end || over, "the end is told as often as it is asked");
+                assert!(!talk.saw_end || over || untold, "the end is told as often as it is asked");
+                talk.gone |= talk.saw_end && !over;
                 talk.told = false;
             }
         }
@@ -198,7 +200,14 @@ impl Node {
 
     /// All that was given is decoded and told: whoever has something to take knows it.
     pub fn all_told(&mut self) {
-        if self.conn.next().event || self.closed.is_some() || !self.watch.is_clear() {
+        if self.conn.next().event || self.closed.is_some() {
+            return;
+        }
+        for end in self.ends(false) {
+            let over = self.is_cancelled(end) || self.conn.next().end != Over::Open;
+            assert!(!self.talk(end).gone || over, "the end is told as often as it is asked");
+        }
+        if !self.watch.is_clear() {
             return;
         }
         for ours in [true, false] {

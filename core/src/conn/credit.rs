@@ -7,12 +7,13 @@
 
 use super::config::MOST_CREDIT;
 
-/// What an item costs besides its payload: about what holding a small one does.
-pub(crate) const ITEM: u32 = 256;
+/// What an item of a stream costs of its credit besides its payload, in octets: about what holding a small one does
+/// (protocol, R-STR-05).
+pub const ITEM_COST: u32 = 256;
 
 /// What an item of so many octets, as sent, costs.
 pub(crate) const fn cost(octets: u32) -> u32 {
-    octets.saturating_add(ITEM)
+    octets.saturating_add(ITEM_COST)
 }
 
 /// The end that sends items.
@@ -117,7 +118,7 @@ impl Till {
     /// What the sender may still spend, and an item: late items of an ended call are free up to this.
     pub(crate) fn allowance(&self, max_item: u32) -> u64 {
         let credit = u64::try_from(self.credit).unwrap_or(0);
-        credit.saturating_add(max_item.into()).saturating_add(ITEM.into())
+        credit.saturating_add(max_item.into()).saturating_add(ITEM_COST.into())
     }
 }
 

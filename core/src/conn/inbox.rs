@@ -129,7 +129,7 @@ impl Inbox {
     fn turn_to(&mut self, bulk: bool) {
         self.largest = if bulk { BULK } else { LARGEST };
         self.size = self.size.min(self.largest);
-        // There may be more of the smaller ones, and reads are no longer than the block.
+        // More of the smaller ones may wait; and what is read at once is what is free in a block, so a long one goes.
         self.blocks.clear();
         if !bulk {
             let mut store = BytesMut::with_capacity(self.size.max(self.store.len()));

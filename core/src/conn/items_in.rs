@@ -3,7 +3,7 @@
 use super::{
     assembly::{Arriving, Message, lost_reply},
     budget::cost,
-    credit::ITEM,
+    credit::ITEM_COST,
     event::{CallId, Failure, Served, Stream},
     gain::{Declared, declared},
     input::Flow,
@@ -136,7 +136,7 @@ impl Machine {
             Ok(item) if header.flags.contains(Flags::MORE) => item.total,
             _ => parts.payload.len() as u64,
         };
-        let cost = total.saturating_add(ITEM.into());
+        let cost = total.saturating_add(ITEM_COST.into());
         if self.now > self.late_until || cost > self.late_credit {
             if header.flags.contains(Flags::MORE) {
                 self.remember_refused(header.id);
@@ -273,7 +273,7 @@ impl Machine {
         if !sends.purse.granted(credit.octets) {
             return self.violation("CREDIT of 0, or above the most that there may be");
         }
-        if credit.octets < ITEM {
+        if credit.octets < ITEM_COST {
             self.pay(cost::SMALL);
         }
         self.kick(stream);

@@ -51,6 +51,7 @@ use bytes::BytesMut;
 
 pub use self::{
     config::{Config, ConfigBuilder, ConfigError, Limits, MethodSpec, Side},
+    credit::ITEM_COST,
     event::{
         Answer, Body, By, CallHead, CallId, Cancel, CheckingIn, Closed, Disconnect, End, Event, Failure,
         Incoming, ItemError, Next, PeerInfo, Rejected, Rejection, Reply, ReplyError, Served, Stream, Taken,

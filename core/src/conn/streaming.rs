@@ -5,7 +5,7 @@ use alloc::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::credit::{ITEM, Purse, Till};
+use super::credit::{ITEM_COST, Purse, Till};
 use crate::wire::{Kind, snappy};
 
 /// A call that streams, seen from one of its ends.
@@ -90,7 +90,7 @@ impl Sends {
 
     /// Whether another item may wait. One always may.
     pub(crate) fn has_room(&self, octets: usize, most: usize) -> bool {
-        self.queue.is_empty() || self.queued.saturating_add(octets).saturating_add(ITEM as usize) <= most
+        self.queue.is_empty() || self.queued.saturating_add(octets).saturating_add(ITEM_COST as usize) <= most
     }
 
     /// Whether there is room again for those who were told that there is none.
@@ -104,7 +104,7 @@ impl Sends {
     }
 
     pub(crate) fn push(&mut self, item: Outgoing) {
-        self.queued = self.queued.saturating_add(item.octets.len()).saturating_add(ITEM as usize);
+        self.queued = self.queued.saturating_add(item.octets.len()).saturating_add(ITEM_COST as usize);
         self.queue.push_back(item);
     }
 
@@ -116,7 +116,7 @@ impl Sends {
     pub(crate) fn pop(&mut self) {
         self.sent = None;
         if let Some(item) = self.queue.pop_front() {
-            self.queued = self.queued.saturating_sub(item.octets.len()).saturating_sub(ITEM as usize);
+            self.queued = self.queued.saturating_sub(item.octets.len()).saturating_sub(ITEM_COST as usize);
         }
         if self.queue.is_empty() && self.queue.capacity() > 64 {
             self.queue = VecDeque::new();
