@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::time::Duration;
+
 use support::{
     frames::{self, outline, types},
     raw::{Raw, config},
@@ -191,4 +193,64 @@ fn nothing_is_left_behind_by_an_item_that_is_too_large() {
     assert_eq!(types, [FrameType::TABLE]);
     let (_, outcome) = client.outcomes().remove(0);
     assert_eq!(outcome.unwrap_err().status(), Status::LOCAL_LIMIT);
+}
+
+/// L7: a frame that comes when its call has an answer is late, whether that answer waits, is committed, or is written.
+#[test]
+fn that_an_answer_waits_to_be_written_is_not_seen_by_frames_of_its_call() {
+    let credit =
+        frames::emit(FrameType::CREDIT, 1, Status::OK, Envelope::Credit(Credit { octets: 1_000 }), b"");
+    for frame in [frames::continuation(1, false, b"x"), credit] {
+        // Large answers, and those behind the end of the stream, wait elsewhere than small ones.
+        for (octets, eof, written) in [
+            (1, false, false),
+            (1, false, true),
+            (60_000, false, false),
+            (60_000, false, true),
+            (1, true, false),
+        ] {
+            let mut server = Raw::server(config());
+            server.feed(&frames::call(1, b""));
+            let call = server.incoming().call;
+            server.feed(&frame);
+            if eof {
+                server.eof();
+            }
+            server.reply(call, &vec![7; octets]);
+            if written {
+                assert_eq!(types(&server.frames()), [FrameType::RESPONSE]);
+            }
+            let events = server.events();
+            assert_eq!(server.conn.stats().late_frames, 1, "{octets} {eof} {written}: {events:?}");
+        }
+    }
+}
+
+/// L6: what comes at one instant counts for the rate of a body as a whole, in however many pieces it is read.
+#[test]
+fn how_a_burst_is_cut_does_not_decide_whether_its_sender_is_slow() {
+    let frame = frames::call(1, &[0; 60_000]);
+    let end = |first: usize, piece: usize| {
+        let mut server = Raw::server(config().heartbeat_interval(Duration::from_secs(10)));
+        let feed = |server: &mut Raw, octets: &[u8]| {
+            for piece in octets.chunks(piece) {
+                server.feed(piece);
+                assert!(server.events().is_empty());
+            }
+        };
+        let (begin, burst) = frame[..59_000].split_at(first);
+        feed(&mut server, begin);
+        server.wait(Duration::from_secs(8));
+        feed(&mut server, burst);
+        let before = server.now;
+        while server.passed.is_empty() {
+            server.wait(Duration::from_millis(100));
+        }
+        let events = std::mem::take(&mut server.passed);
+        (server.closed(events).status, server.now - before)
+    };
+    for first in [20, 10_000, 58_999] {
+        let whole = end(first, 60_000);
+        assert!([17, 200, 5_000].into_iter().all(|piece| end(first, piece) == whole), "{whole:?}");
+    }
 }

@@ -242,7 +242,7 @@ impl Machine {
             self.frame_done();
             return self.fragment_done(header.id, len, more);
         }
-        self.live.waits_for_body(self.now);
+        self.live.waits_for_body(self.now, here);
         self.direct = Some(Direct { id: header.id, len, left: len - here, more });
         Flow::Dry
     }

@@ -107,7 +107,7 @@ impl Machine {
             self.live.waits_for_header(self.now);
         } else {
             self.header_at.get_or_insert(self.now);
-            self.live.waits_for_body(self.now);
+            self.live.waits_for_body(self.now, have - HEADER_LEN);
         }
     }
 
@@ -374,12 +374,7 @@ impl Machine {
                 _ => Flow::Again,
             };
         }
-        let open = if self.is_theirs(header.id) {
-            self.served.is_open(header.id)
-        } else {
-            self.calls.by_wire_id(header.id).is_some()
-        };
-        if open {
+        if self.stream_of(header.id).is_some() {
             self.violation("a CONTINUATION of a message that is not in fragments")
         } else {
             self.not_open(header)

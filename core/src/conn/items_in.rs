@@ -29,8 +29,9 @@ struct Opened {
 }
 
 impl Machine {
-    /// The stream that a frame names, if its call is open for it.
-    fn stream_of(&mut self, id: u64) -> Option<Stream> {
+    /// The stream, or the call without one, that a frame names, if its call is open for it. A call of the peer is that
+    /// until it has an answer: when that is written is chance, and must not decide what a frame is (L7).
+    pub(super) fn stream_of(&mut self, id: u64) -> Option<Stream> {
         if self.is_theirs(id) {
             let slot = self.served.by_wire_id(id)?;
             let serving = self.served.get(slot).filter(|serving| serving.admitted && !serving.answered)?;
@@ -280,14 +281,15 @@ impl Machine {
         Flow::Again
     }
 
-    /// The stream that CREDIT names: open also while its answer waits.
+    /// The call that CREDIT names: a stream is open also while its answer waits, since items may wait before that.
     fn open_for_credit(&mut self, id: u64) -> Option<Stream> {
         if !self.is_theirs(id) {
             return self.stream_of(id);
         }
         let slot = self.served.by_wire_id(id)?;
         let serving = self.served.get(slot).filter(|serving| serving.admitted)?;
-        let open = !serving.answered || serving.unwritten;
+        let streams = serving.cold.as_ref().is_some_and(|cold| cold.stream.is_some());
+        let open = !serving.answered || (streams && serving.unwritten);
         open.then_some(Stream::Theirs(Served { slot, generation: serving.generation }))
     }
 }

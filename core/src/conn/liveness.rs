@@ -141,7 +141,7 @@ impl Liveness {
         self.last_read = now;
         self.silent_until = NEVER;
         if let Inbound::Body(pace) = &mut self.inbound {
-            pace.moved(octets);
+            pace.moved(now, octets);
         }
     }
 
@@ -160,7 +160,7 @@ impl Liveness {
         if octets > 0 {
             if octets < self.unsent {
                 self.measure();
-                self.outbound.moved(octets);
+                self.outbound.moved(now, octets);
             } else if !self.outbound.is_off() {
                 self.outbound = Pace::OFF;
             }
@@ -207,10 +207,13 @@ impl Liveness {
         }
     }
 
-    /// Octets stop inside a body.
-    pub(crate) fn waits_for_body(&mut self, now: u64) {
+    /// Octets stop inside a body of which `octets` have come. Those count, too: the rest of what comes at this instant
+    /// does, and where it is cut is not seen (L6).
+    pub(crate) fn waits_for_body(&mut self, now: u64, octets: usize) {
         if self.interval > 0 && !matches!(self.inbound, Inbound::Body(_)) {
-            self.inbound = Inbound::Body(Pace::start(now, self.window()));
+            let mut pace = Pace::start(now, self.window());
+            pace.moved(now, octets);
+            self.inbound = Inbound::Body(pace);
         }
     }
 
@@ -400,7 +403,7 @@ mod tests {
         assert!(matches!(live.judge(5 * I), Verdict::Slow(_)));
 
         let mut live = ready();
-        live.waits_for_body(0);
+        live.waits_for_body(0, 0);
         let slow = (1..20).find(|&second| {
             live.read(second * I, 500);
             live.judge(second * I) != Verdict::Fine

@@ -15,13 +15,14 @@ pub(crate) struct Pace {
     /// Octets of the present quarter, and of those before it. Quarters before the start count as plenty.
     present: u64,
     past: [u64; QUARTERS - 1],
-    /// What moved at once, last.
+    /// What moved at one instant, last, and when that was: in how many steps is not seen (L6).
     piece: u64,
+    moved_at: u64,
 }
 
 impl Pace {
     pub(crate) const OFF: Self =
-        Self { quarter: 0, until: NEVER, present: 0, past: [0; QUARTERS - 1], piece: 0 };
+        Self { quarter: 0, until: NEVER, present: 0, past: [0; QUARTERS - 1], piece: 0, moved_at: 0 };
 
     /// Starts to measure.
     pub(crate) fn start(now: u64, window: u64) -> Self {
@@ -32,6 +33,7 @@ impl Pace {
             present: 0,
             past: [u64::MAX / 8; QUARTERS - 1],
             piece: 0,
+            moved_at: now,
         }
     }
 
@@ -41,9 +43,11 @@ impl Pace {
 
     /// Something moved.
     #[inline]
-    pub(crate) fn moved(&mut self, octets: usize) {
-        self.present = self.present.saturating_add(octets as u64);
-        self.piece = octets as u64;
+    pub(crate) fn moved(&mut self, now: u64, octets: usize) {
+        let octets = octets as u64;
+        self.present = self.present.saturating_add(octets);
+        self.piece = if now == self.moved_at { self.piece.saturating_add(octets) } else { octets };
+        self.moved_at = now;
     }
 
     /// When [`too_slow`](Self::too_slow) wants to be asked.
@@ -78,13 +82,15 @@ mod tests {
 
     const WINDOW: u64 = 8 * SECOND;
 
-    /// Moves `octets` in pieces of 256 before each quarter ends; the quarter after which it was too slow, if any did
-    /// within 40.
+    /// Moves `octets` in pieces of up to 256 before each quarter ends; the quarter after which it was too slow, if any
+    /// did within 40.
     fn run(mut pace: Pace, octets: impl Fn(u32) -> usize) -> Option<u32> {
         (1..=40).find(|&quarter| {
             let octets = octets(quarter);
-            (0..octets / 256).for_each(|_| pace.moved(256));
-            pace.moved(octets % 256);
+            let pieces = core::iter::repeat_n(256, octets / 256).chain([octets % 256]);
+            for (at, piece) in (pace.next() - SECOND..).zip(pieces) {
+                pace.moved(at, piece);
+            }
             pace.too_slow(pace.next())
         })
     }
@@ -105,7 +111,7 @@ mod tests {
                 while pace.next() < at {
                     assert!(!pace.too_slow(pace.next()), "a KiB each second, the first at {offset}");
                 }
-                pace.moved(1024);
+                pace.moved(at, 1024);
                 at += SECOND;
             }
         }
@@ -115,6 +121,22 @@ mod tests {
     fn bursts_are_averaged_over_the_window() {
         assert_eq!(run(Pace::start(0, WINDOW), |quarter| if quarter % 4 == 0 { 8192 } else { 0 }), None);
         assert_eq!(run(Pace::start(0, WINDOW), |quarter| if quarter == 1 { 1 << 20 } else { 0 }), Some(5));
+    }
+
+    #[test]
+    fn what_comes_at_one_instant_is_one_piece_however_it_is_cut() {
+        let burst = |pieces: usize| {
+            let mut pace = Pace::start(0, WINDOW);
+            (0..pieces).for_each(|_| pace.moved(1, 8192 / pieces));
+            let mut slow = || pace.too_slow(pace.next());
+            (1..=40).find(|_| slow())
+        };
+        assert_eq!(burst(1), burst(64));
+        assert_eq!(burst(1), None, "a piece that is worth a window");
+        let mut pace = Pace::start(0, WINDOW);
+        (0..64).for_each(|at| pace.moved(at, 128));
+        let mut slow = || pace.too_slow(pace.next());
+        assert_eq!((1..=40).find(|_| slow()), Some(5), "the same, octets trickling");
     }
 
     #[test]

@@ -248,12 +248,6 @@ impl ServedCalls {
         u32::try_from(slot).ok()
     }
 
-    /// Whether the REQUEST with this id was not refused and its answer is not out: the id is open.
-    pub(crate) fn is_open(&self, id: u64) -> bool {
-        let slot = self.by_wire_id(id).and_then(|slot| self.slots.get(slot as usize));
-        slot.is_some_and(|serving| serving.admitted && (!serving.answered || serving.unwritten))
-    }
-
     #[inline]
     pub(crate) fn get(&mut self, slot: u32) -> Option<&mut Serving> {
         let serving = self.slots.get_mut(slot as usize)?;
