@@ -12,8 +12,11 @@ use support::{
 };
 use tieline_core::{
     Instant,
-    conn::{CallHead, Event, Limits, Side},
-    wire::{CheckIn, CheckInAck, Envelope, Flags, FrameType, Label, Repeated, Request, Status},
+    conn::{Body, CallHead, Config, Event, ItemError, Limits, MethodSpec, Rejection, Side},
+    wire::{
+        CheckIn, CheckInAck, Envelope, Flags, Frame, FrameType, Header, Item, Kind, Label, Repeated, Request,
+        Status, What,
+    },
 };
 
 fn limited(max_concurrent: u32) -> Limits {
@@ -138,6 +141,81 @@ fn a_length_that_lies_allocates_nothing() {
                 "no more than a read is set aside for what is only announced"
             );
         }
+    }
+}
+
+/// CVE-2024-27304, RUSTSEC-2024-0363: a payload of 4 GiB and 16 octets must not go out as one of 16, with the rest of it
+/// read as frames.
+#[test]
+#[cfg(target_pointer_width = "64")]
+fn what_no_length_field_can_say_is_refused_whole() {
+    // Pages that are never touched.
+    let zeros = vec![0; (4 << 30) + 16];
+    let method = || MethodSpec::new("t.S/Both", Kind::Bidi).compress(true);
+    let config = || Config::builder("node").method(method()).compress(true);
+    for len in [(1 << 30) + 1, 1 << 32, zeros.len()] {
+        let body = Body::Copy(&zeros[..len]);
+        let mut head = CallHead::new("t.S/Both");
+        head.kind = Kind::Bidi;
+        let ack = CheckInAck {
+            identifier: "peer",
+            max_concurrent: 100,
+            max_streams: 100,
+            max_message: u32::MAX,
+            max_item: u32::MAX,
+            features: Repeated::from(&[1][..]),
+            ..CheckInAck::default()
+        };
+        // What is asked for before the peer has said what it reads, and after.
+        let mut raw = Raw::new(config().build().unwrap(), Side::Client);
+        for ready in [false, true] {
+            if ready {
+                raw.frames();
+                raw.feed(&frames::ack(ack));
+                raw.turn();
+            }
+            let refused = raw.conn.call(raw.at(), &CallHead::new("t.S/Echo"), body.clone(), 1).unwrap_err();
+            assert_eq!((refused.user, refused.reason), (1, Rejection::TooLarge));
+            let refused = raw.conn.ask(raw.at(), "t.S/Echo", None, body.clone(), 1).unwrap_err();
+            assert_eq!(refused.reason, Rejection::TooLarge);
+            let refused =
+                raw.conn.one_way(raw.at(), &CallHead::new("t.S/Echo"), body.clone(), 1).unwrap_err();
+            assert_eq!(refused.reason, Rejection::TooLarge);
+            let call = raw.conn.call(raw.at(), &head, Body::Copy(b""), 1).unwrap();
+            assert_eq!(raw.conn.send_item(raw.at(), call, body.clone()), Err(ItemError::TooLarge));
+            raw.conn.cancel(raw.at(), call);
+            let types = frames::types(&raw.frames());
+            assert!(!types.contains(&FrameType::REQUEST) && !types.contains(&FrameType::STREAM_ITEM));
+        }
+        let said = CheckIn {
+            identifier: "peer",
+            max_message: u32::MAX,
+            max_item: u32::MAX,
+            features: Repeated::from(&[1][..]),
+            ..CheckIn::default()
+        };
+        let mut raw = Raw::server_for(config(), said);
+        let request = Request { method: 1, kind: Kind::Bidi.to_wire(), ..Request::default() };
+        raw.feed(&frames::request(1, request, b""));
+        let call = raw.incoming().call;
+        assert_eq!(raw.conn.send_item(raw.at(), call, body.clone()), Err(ItemError::TooLarge));
+        raw.conn.answer(raw.at(), call, body).unwrap();
+        let answer = raw.frame();
+        assert_eq!((answer.status(), answer.payload()), (Status::RESPONSE_TOO_LARGE, &b""[..]));
+        assert_eq!(raw.conn.stats().octets_saved, 0, "compressed for nothing");
+    }
+    for payload in [&zeros[..1 << 32], &zeros] {
+        let header = Header {
+            frame_type: FrameType::STREAM_ITEM,
+            flags: Flags::NONE,
+            status: Status::OK,
+            id: 1,
+            len: 0,
+        };
+        let mut out = Vec::new();
+        let item = Frame { header, envelope: Envelope::Item(Item::default()), payload };
+        let fault = item.emit(&mut out).unwrap_err();
+        assert!(matches!(fault.what, What::TooLong { .. }) && out.is_empty(), "{fault}");
     }
 }
 

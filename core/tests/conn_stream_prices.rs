@@ -20,7 +20,7 @@ use support::{
     },
 };
 use tieline_core::{
-    conn::{Body, Cancel, Event, Reply, ReplyError},
+    conn::{Body, Cancel, Event, Reply, ReplyError, Stream},
     wire::{FrameType, Kind, Status},
 };
 
@@ -223,6 +223,31 @@ fn empty_items_and_small_credit_have_their_price() {
             // An item of which the last fragment is short is not a price.
             assert_eq!(cost(&[begin_item(id, 257, &[7; 256]), continuation(id, false, b"x")]), 0);
         }
+    }
+}
+
+/// R-STR-15, R-ABU-08: what still comes for a call that was given up is free, empty or not, and so is an item that begins.
+/// The fragments behind it have their price.
+#[test]
+fn items_of_a_call_that_was_given_up_are_free() {
+    for side in SIDES {
+        let cost = |frames: &dyn Fn(u64) -> Vec<Vec<u8>>| {
+            let (mut raw, stream, id) = receiving(side, false, 1 << 20);
+            let Stream::Ours(call) = stream else { panic!("a call of this side") };
+            assert_eq!(raw.conn.cancel(raw.at(), call), Some(1));
+            assert_eq!(raw.frame().frame_type(), FrameType::CANCEL);
+            frames(id).iter().for_each(|frame| raw.feed(frame));
+            raw.is_quiet();
+            FULL - points(&mut raw)
+        };
+        assert_eq!(cost(&|id| vec![item(id, b""); 100]), 0);
+        assert_eq!(cost(&|id| vec![item(id, b"x"); 100]), 0);
+        assert_eq!(cost(&|id| vec![begin_item(id, 300, b"x"), continuation(id, false, &[7; 299])]), 0);
+        let small = |id| {
+            let rest = [continuation(id, true, b"x"), continuation(id, false, &[7; 298])];
+            [vec![begin_item(id, 300, b"x")], rest.to_vec()].concat()
+        };
+        assert_eq!(cost(&small), 1);
     }
 }
 

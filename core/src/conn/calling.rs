@@ -57,7 +57,7 @@ impl Machine {
         }
         // A server knows before it is ready; a client's calls are judged again when they are committed.
         let met = self.peer.is_some();
-        if met && body.len() > self.peer_message {
+        if body.len() > self.peer_message {
             return Err(Rejection::TooLarge);
         }
         let streams = head.kind != Kind::Unary;

@@ -25,10 +25,13 @@ use crate::{
     },
 };
 
+/// The most that any peer reads as one message or item, whatever it says.
+pub(super) const LARGEST: u32 = 1 << 30;
+
 /// What a number means that is left out, and the range as which others are read.
 const FRAME: (u32, u32, u32) = (64 << 10, 16 << 10, 1 << 20);
-const MESSAGE: (u32, u32, u32) = (4 << 20, 1 << 10, 1 << 30);
-const ITEM: (u32, u32, u32) = (256 << 10, 1, 1 << 30);
+const MESSAGE: (u32, u32, u32) = (4 << 20, 1 << 10, LARGEST);
+const ITEM: (u32, u32, u32) = (256 << 10, 1, LARGEST);
 const WINDOW: (u32, u32, u32) = (64 << 10, 1, i32::MAX as u32);
 
 /// How long the application may take to decide about a check-in.

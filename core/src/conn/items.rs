@@ -69,9 +69,8 @@ impl Machine {
         if self.phase.is_ending() || self.eof.is_some() {
             return Err(ItemError::Over);
         }
-        // Before check-in it is not known yet what the peer reads.
-        let most = if self.peer.is_some() { self.peer_item } else { usize::MAX };
-        let (octets, most_queued) = (item.len(), self.config.limits.max_queued_items);
+        let (octets, most) = (item.len(), self.peer_item);
+        let most_queued = self.config.limits.max_queued_items;
         let open = self.of_application(stream).and_then(|streaming| streaming.sends.as_mut());
         let sends = open.filter(|sends| sends.ending == Ending::Open).ok_or(ItemError::Over)?;
         if octets > most {

@@ -53,14 +53,12 @@ impl Machine {
             Err(what) => return self.violation(what),
         };
         self.idle_since = self.now;
-        if opened.total == 0 {
-            self.pay(cost::SMALL);
-        }
         let more = header.flags.contains(Flags::MORE);
-        if more && header.len < 256 {
+        let wanted = self.of_application(stream).is_some();
+        // Of a call that was given up they are free (R-STR-15): their sender cannot know yet.
+        if wanted && (opened.total == 0 || more && header.len < 256) {
             self.pay(cost::SMALL);
         }
-        let wanted = self.of_application(stream).is_some();
         if wanted && (opened.too_large || opened.bad) {
             let why =
                 if opened.too_large { "an item is larger than this side reads" } else { "no Snappy block" };

@@ -113,7 +113,7 @@ impl Machine {
             Body::Copy(octets) => octets,
             Body::Share(octets) => octets,
         };
-        if plain.len() < self.config.compress_from {
+        if plain.len() < self.config.compress_from || plain.len() > self.peer_message {
             return None;
         }
         self.compress_for(method, plain)
