@@ -11,7 +11,7 @@ use support::{
 };
 use tieline_core::{
     conn::{Body, CallHead, CallId, Event, Outbox, Side, Taken},
-    wire::{CheckInAck, Credit, Envelope, FrameType, Item, Kind, Status},
+    wire::{CheckIn, CheckInAck, Credit, Envelope, FrameType, Item, Kind, Status},
 };
 
 /// A peer that serves streams, and lets no more than `window` octets of items come.
@@ -252,5 +252,37 @@ fn how_a_burst_is_cut_does_not_decide_whether_its_sender_is_slow() {
     for first in [20, 10_000, 58_999] {
         let whole = end(first, 60_000);
         assert!([17, 200, 5_000].into_iter().all(|piece| end(first, piece) == whole), "{whole:?}");
+    }
+}
+
+/// L6: octets behind a check-in end the connection, whether they came along with it or a moment later; and the ack does
+/// not go out, also if the application accepts at once.
+#[test]
+fn what_comes_too_soon_behind_a_check_in_is_found_however_it_is_cut() {
+    let said = CheckIn { identifier: "peer", ..CheckIn::default() };
+    let octets = [frames::check_in(said), frames::heartbeat(1)].concat();
+    for verify in [false, true] {
+        for accepts in [false, true] {
+            let story = |piece: usize| {
+                let mut server = Raw::new(config().verify(verify).build().unwrap(), Side::Server);
+                let mut told = Vec::new();
+                for piece in octets.chunks(piece) {
+                    server.feed(piece);
+                    while let Some(event) = server.conn.poll_event(server.at()) {
+                        if matches!(event, Event::CheckIn(_)) && accepts {
+                            server.conn.accept_check_in(server.at());
+                        }
+                        told.push(format!("{event:?}"));
+                    }
+                }
+                let frames = server.frames();
+                assert_eq!(outline(&frames), [(FrameType::CLOSE, 0, Status::PROTOCOL_ERROR)]);
+                told
+            };
+            let whole = story(octets.len());
+            assert_eq!(whole.len(), 1 + usize::from(verify), "{whole:?}");
+            assert_eq!(story(1), whole);
+            assert_eq!(story(octets.len() - 1), whole);
+        }
     }
 }

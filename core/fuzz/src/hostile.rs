@@ -202,11 +202,7 @@ impl<'a> Player<'a> {
         let Some(words) = self.node.event() else { return false };
         // A server that was told of a mistake, or of an end, may have said more or less before.
         self.timely |= words.starts_with("Closed") || words.starts_with("Draining");
-        // `Alive` is about octets, not about frames: it comes when some have come and all of those are decoded. And who
-        // says more before the ack is not asked about, if that has come already.
-        if words != "Alive" && words != "CheckIn" {
-            self.events.push(words);
-        }
+        self.events.push(words);
         if self.node.running.len() > before {
             self.on_request(before);
         }

@@ -52,7 +52,7 @@ pub enum Event<U> {
         /// Why, e.g. `GOING_AWAY`.
         status: Status,
     },
-    /// After a [`probe`](super::Connection::probe): octets of the peer have come.
+    /// After a [`probe`](super::Connection::probe): the peer has answered a HEARTBEAT.
     Alive,
     /// The connection is over. Always the last event, and there is just one.
     Closed(Closed),

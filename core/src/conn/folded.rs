@@ -107,7 +107,7 @@ impl Machine {
             && self.header_at.is_none()
             && self.eof.is_none()
             && self.room_wanted.is_none()
-            && self.probe.is_none()
+            && !self.probing
             && self.our_drain.is_none()
             && self.their_drain.is_none()
             && self.closed.is_none()

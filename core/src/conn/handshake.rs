@@ -110,20 +110,13 @@ impl Machine {
         self.skip_frame(header);
         let peer = Arc::new(info);
         self.meet(&peer);
-        if self.config.verify {
-            self.phase = Phase::Verifying;
-            self.phase_until = self.now.saturating_add(VERIFIER);
-        } else {
+        if !self.config.verify {
             self.accept();
-        }
-        if !self.inbox.is_empty() {
-            self.spoke_too_soon();
             return Flow::Again;
         }
-        if self.phase == Phase::Verifying {
-            return Flow::Step(Step::CheckIn(Box::new(CheckingIn { peer, credential })));
-        }
-        Flow::Again
+        self.phase = Phase::Verifying;
+        self.phase_until = self.now.saturating_add(VERIFIER);
+        Flow::Step(Step::CheckIn(Box::new(CheckingIn { peer, credential })))
     }
 
     /// Takes over what the peer said.
@@ -138,8 +131,11 @@ impl Machine {
         self.peer = Some(Arc::clone(peer));
     }
 
-    /// The check-in is good: the ack can go out.
+    /// The check-in is good: the ack can go out, if nothing has come behind the check-in.
     pub(crate) fn accept(&mut self) {
+        if !self.inbox.is_empty() {
+            return self.spoke_too_soon();
+        }
         self.phase = Phase::Acking;
         // Until it is committed, the transport must take something within this time.
         self.phase_until = self.now.saturating_add(VERIFIER);

@@ -88,9 +88,6 @@ impl Machine {
                 Flow::Dry => {
                     self.unparsed = false;
                     self.note_partial();
-                    if self.probe_answered() {
-                        return Some(Step::Alive);
-                    }
                 }
                 Flow::Step(step) => return Some(step),
             }
@@ -128,16 +125,16 @@ impl Machine {
             return self.on_direct(direct);
         }
         self.inbox.prepare();
+        if self.phase != Phase::Ready {
+            return self.first_frame();
+        }
         let octets = self.inbox.octets();
         let Some(head) = octets.first_chunk::<HEADER_LEN>() else { return self.short_frame() };
         let header = match Header::parse(head) {
             Ok(header) => header,
-            Err(fault) => return self.foreign(fault),
+            Err(fault) => return self.mistake(&fault, Status::PROTOCOL_ERROR),
         };
         let whole = octets.len() - HEADER_LEN >= header.len as usize;
-        if self.phase != Phase::Ready {
-            return self.first_frame(header, whole);
-        }
         let max = self.config.limits.max_frame;
         if let Err(fault) = header.check_len(max) {
             return self.mistake(&fault, Status::FRAME_TOO_LARGE);
@@ -217,9 +214,32 @@ impl Machine {
         self.pay(cost::ignored(header.len))
     }
 
-    /// The first frame, which decides whether there will be a second.
+    /// Less than a header: what can be decided is decided.
     #[cold]
-    fn first_frame(&mut self, header: Header, whole: bool) -> Flow {
+    fn short_frame(&mut self) -> Flow {
+        match Header::check_prefix(self.inbox.octets()) {
+            Ok(()) => Flow::Dry,
+            Err(fault) => self.mistake(&fault, Status::PROTOCOL_ERROR),
+        }
+    }
+
+    /// The first frame, which decides whether there will be a second; or octets where none may be.
+    #[cold]
+    fn first_frame(&mut self) -> Flow {
+        if matches!(self.phase, Phase::Verifying | Phase::Acking) {
+            if self.inbox.is_empty() {
+                return Flow::Dry;
+            }
+            self.spoke_too_soon();
+            return Flow::Again;
+        }
+        let octets = self.inbox.octets();
+        let Some(head) = octets.first_chunk::<HEADER_LEN>() else { return self.short_first() };
+        let header = match Header::parse(head) {
+            Ok(header) => header,
+            Err(fault) => return self.foreign(fault),
+        };
+        let whole = octets.len() - HEADER_LEN >= header.len as usize;
         match (self.side, header.frame_type) {
             (Side::Server, FrameType::CHECK_IN)
             | (Side::Client, FrameType::CHECK_IN_ACK | FrameType::CLOSE) => {}
@@ -256,12 +276,11 @@ impl Machine {
     }
 
     /// Less than a header: what can be decided is decided, so that a stranger need not send 18 octets.
-    #[cold]
-    fn short_frame(&mut self) -> Flow {
+    fn short_first(&mut self) -> Flow {
         if let Err(fault) = Header::check_prefix(self.inbox.octets()) {
             return self.foreign(fault);
         }
-        if let (true, Some(&octet)) = (self.phase != Phase::Ready, self.inbox.octets().get(3)) {
+        if let Some(&octet) = self.inbox.octets().get(3) {
             let frame_type = FrameType(octet);
             let expected = match self.side {
                 Side::Server => frame_type == FrameType::CHECK_IN,
@@ -353,7 +372,10 @@ impl Machine {
 
     fn on_heartbeat_ack(&mut self, header: Header) -> Flow {
         self.skip_frame(header);
-        if core::mem::take(&mut self.live.unanswered) { Flow::Again } else { self.pay(cost::SMALL) }
+        if !core::mem::take(&mut self.live.unanswered) {
+            return self.pay(cost::SMALL);
+        }
+        if core::mem::take(&mut self.probing) { Flow::Step(Step::Alive) } else { Flow::Again }
     }
 
     /// A CONTINUATION of no message that is open: the rest of one that was refused at its first frame, or that this

@@ -221,8 +221,8 @@ pub(crate) struct Machine {
     pub(crate) lanes: Lanes,
     pub(crate) control: Control,
     pub(crate) live: Liveness,
-    /// The application asked whether the peer lives, when so many octets had come.
-    pub(crate) probe: Option<u64>,
+    /// The application asked whether the peer lives, and there is no answer yet.
+    pub(crate) probing: bool,
     pub(crate) budget: Budget,
 
     /// When check-in, the verifier's decision or the ack must have come; when a CLOSE must be out; when to stop
@@ -307,7 +307,7 @@ impl Machine {
             lanes: Lanes::default(),
             control: Control::default(),
             live: Liveness::new(now),
-            probe: None,
+            probing: false,
             budget: Budget::new(now),
             phase_until,
             cut_at: NEVER,

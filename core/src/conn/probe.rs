@@ -1,25 +1,19 @@
 //! Asking a peer whether it lives, out of turn (protocol §4, two processes of one identifier).
 //!
-//! The answer is told when all that was read is decoded, so that the straight way of calls need not look for it.
+//! The answer is the next HEARTBEAT_ACK, as a frame like any other, so that it does not matter how input is cut (L6).
 
 use super::machine::{Machine, Phase};
 
 impl Machine {
-    /// Sends a HEARTBEAT and waits for octets; whether the connection is in a state for it.
+    /// Sends a HEARTBEAT and waits for its answer; whether the connection is in a state for it.
     pub(crate) fn begin_probe(&mut self) -> bool {
         if self.phase != Phase::Ready || self.eof.is_some() {
             return false;
         }
         self.control.beat = true;
         self.live.unanswered = true;
-        self.probe = Some(self.stats.octets_in);
+        self.probing = true;
         true
-    }
-
-    /// Whether octets have come since the probe; says so once.
-    pub(super) fn probe_answered(&mut self) -> bool {
-        let octets = self.stats.octets_in;
-        self.probe.take_if(|before| octets > *before).is_some()
     }
 }
 
@@ -28,7 +22,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use core::time::Duration;
 
-    use bytes::Buf;
+    use bytes::{Buf, BytesMut};
 
     use crate::{
         Instant,
@@ -88,6 +82,21 @@ mod tests {
         assert!(client.probe(now));
         carry(now, &mut client, &mut server);
         assert_eq!(alive(now, &mut server), 0, "what comes without a probe is not told");
+    }
+
+    #[test]
+    fn octets_are_no_answer_but_the_ack_is() {
+        let (mut client, mut server) = pair();
+        assert!(server.probe(START));
+        assert!(client.probe(START));
+        assert_eq!(carry(START, &mut client, &mut server), [FrameType::HEARTBEAT.0]);
+        assert_eq!(alive(START, &mut server), 0, "it has not answered yet");
+        let mut ack = BytesMut::from(&b"\xbe\xa7\x01\x04"[..]);
+        ack.resize(17, 0);
+        server.handle_input(START, ack);
+        assert_eq!(alive(START, &mut server), 0, "nor now");
+        server.handle_input(START, BytesMut::from(&b"\0"[..]));
+        assert_eq!(alive(START, &mut server), 1);
     }
 
     #[test]
