@@ -76,6 +76,8 @@ pub(crate) struct Driver<I, T> {
     turn_number: u64,
     alone: bool,
     stint: Stint,
+    /// The last turn has left parts of large messages where they are.
+    gave_way: bool,
     /// Nothing more can be written. After the end of what comes in there may be: why this side closed.
     mute: bool,
     write_shut: bool,
@@ -103,6 +105,8 @@ enum Turn {
     Again,
     /// After other tasks had theirs.
     Yield,
+    /// After all other tasks had theirs.
+    Rest,
     Park,
     Over,
 }
@@ -131,6 +135,7 @@ impl<I: Io, T: Time> Driver<I, T> {
             turn_number: 0,
             alone: true,
             stint: Stint::default(),
+            gave_way: false,
             mute: false,
             write_shut: false,
             held: 0,
@@ -154,6 +159,7 @@ impl<I: Io, T: Time> Driver<I, T> {
         // large enough to be worth its system call.
         let piece =
             if self.alone { (self.came as usize / 4).clamp(LEAST_PIECE, MOST_PIECE) } else { MOST_PIECE };
+        let mut gives_way;
         let more = loop {
             let more = self.fetch(&mut state, now);
             if !self.requests.is_empty() {
@@ -169,12 +175,24 @@ impl<I: Io, T: Time> Driver<I, T> {
                 drop(state);
                 state = link.lock();
             }
-            state.conn.poll_transmit(now, &mut self.outbox);
+            gives_way = !more && self.gives_way(&state);
+            if !gives_way {
+                state.conn.poll_transmit(now, &mut self.outbox);
+            }
             if !more || self.outbox.remaining() >= piece || self.wakers.len() >= WAKERS {
                 break more;
             }
         };
         state.room.expire(now, &mut self.wakers);
+        self.gave_way = gives_way;
+        // What was not committed can still be overtaken.
+        if gives_way {
+            self.look(&mut state);
+            drop(state);
+            self.held = 0;
+            self.tell();
+            return Turn::Rest;
+        }
         self.held = if more { 0 } else { self.to_hold(&state) };
         let waits = self.outbox.remaining() > 0;
         let mut done = !more && self.held == 0;
@@ -195,6 +213,15 @@ impl<I: Io, T: Time> Driver<I, T> {
         // What has arrived meanwhile is for the next turn.
         done = done && !self.read(cx);
         if self.held > 0 { Turn::Yield } else { self.finish(cx, now, done) }
+    }
+
+    /// Whether what callers that were woken ask next is to go out before the next part of a large message. Not twice in a
+    /// row, so that the large one goes on.
+    fn gives_way(&self, state: &State) -> bool {
+        !self.gave_way
+            && !self.wakers.is_empty()
+            && self.outbox.remaining() == 0
+            && state.conn.only_continues()
     }
 
     /// How many of the callers are to be woken later. Those that have waited once do not wait again.
@@ -501,6 +528,7 @@ impl<I: Io, T: Time> Future for Driver<I, T> {
         for _ in 0..TURNS {
             match this.turn(cx, &link) {
                 Turn::Again if this.stint.is_over() => break,
+                Turn::Rest => break,
                 Turn::Again => {}
                 Turn::Yield => {
                     cx.waker().wake_by_ref();

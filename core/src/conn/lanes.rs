@@ -149,6 +149,7 @@ pub(crate) enum Sort {
 const REQUESTS: u16 = 0b000_000_111;
 const STREAMS: u16 = 0b000_111_000;
 const OTHERS: u16 = 0b111_111_000_000;
+const RESTS: u16 = 0b111_000_000_000;
 
 impl Lanes {
     #[inline]
@@ -248,9 +249,21 @@ impl Lanes {
     /// Whether there is something to commit; REQUESTs only if the peer would take one.
     #[inline]
     pub(crate) const fn any(&self, window: Window) -> bool {
+        self.busy & (OTHERS | Self::calls(window)) != 0
+    }
+
+    /// The queues of REQUESTs that the peer would take.
+    #[inline]
+    const fn calls(window: Window) -> u16 {
         let requests = if window.requests { REQUESTS } else { 0 };
         let streams = if window.requests && window.streams { STREAMS } else { 0 };
-        self.busy & (OTHERS | requests | streams) != 0
+        requests | streams
+    }
+
+    /// Whether there is something to commit, and all of it is what more there is of what has begun.
+    #[inline]
+    pub(crate) const fn only_rest(&self, window: Window) -> bool {
+        self.busy & RESTS != 0 && self.busy & (OTHERS & !RESTS | Self::calls(window)) == 0
     }
 
     /// Forgets the REQUESTs.
@@ -295,6 +308,18 @@ mod tests {
         lanes.found_withdrawn(Sort::Other, 2);
         assert_eq!(lanes.pop(Sort::Other, 2), Some(call(3)));
         assert!(!lanes.any(Window::SHUT));
+    }
+
+    #[test]
+    fn only_what_has_begun_waits_if_nothing_may_begin() {
+        let mut lanes = Lanes::default();
+        assert!(!lanes.only_rest(OPEN), "nothing waits");
+        lanes.push(Sort::Rest, 1, call(1));
+        assert!(lanes.only_rest(OPEN));
+        lanes.push(Sort::Request, 2, call(2));
+        assert!(!lanes.only_rest(OPEN) && lanes.only_rest(Window::SHUT), "the peer takes no REQUEST");
+        lanes.push(Sort::Other, 0, call(3));
+        assert!(!lanes.only_rest(Window::SHUT));
     }
 
     #[test]

@@ -105,6 +105,15 @@ impl<U> Connection<U> {
         Some(self.tape.as_ref()?.recording(self.folded.config()))
     }
 
+    /// Whether something waits to be committed, and all of it is what more there is of messages and streams that have
+    /// begun. A driver that has just woken callers may let them call first: what is small then goes out before the next
+    /// part, instead of behind it.
+    #[must_use]
+    #[inline]
+    pub fn only_continues(&self) -> bool {
+        self.machine.as_ref().is_some_and(|machine| machine.only_continues())
+    }
+
     /// What this end promises and keeps to.
     #[must_use]
     pub fn limits(&self) -> &Limits {

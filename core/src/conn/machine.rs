@@ -379,6 +379,15 @@ impl Machine {
         }
     }
 
+    /// Whether something waits to be committed, and all of it is what more there is of what has begun.
+    #[inline]
+    pub(crate) fn only_continues(&self) -> bool {
+        self.lanes.only_rest(self.window())
+            && self.staging.is_empty()
+            && !self.has_control()
+            && self.phase == Phase::Ready
+    }
+
     #[inline]
     pub(crate) fn has_control(&self) -> bool {
         let control = &self.control;

@@ -72,9 +72,6 @@ impl Machine {
         match self.phase {
             Phase::Greeting => self.commit_check_in(out),
             Phase::Acking => {
-                if !self.inbox.is_empty() {
-                    return self.spoke_too_soon();
-                }
                 self.commit_ack(out);
                 self.become_ready();
                 self.ready_untold = true;
