@@ -105,8 +105,8 @@ enum Turn {
     Again,
     /// After other tasks had theirs.
     Yield,
-    /// After all other tasks had theirs.
-    Rest,
+    /// After all other tasks had theirs, also those that the runtime polls only between others.
+    GiveWay,
     Park,
     Over,
 }
@@ -191,7 +191,7 @@ impl<I: Io, T: Time> Driver<I, T> {
             drop(state);
             self.held = 0;
             self.tell();
-            return Turn::Rest;
+            return Turn::GiveWay;
         }
         self.held = if more { 0 } else { self.to_hold(&state) };
         let waits = self.outbox.remaining() > 0;
@@ -528,7 +528,7 @@ impl<I: Io, T: Time> Future for Driver<I, T> {
         for _ in 0..TURNS {
             match this.turn(cx, &link) {
                 Turn::Again if this.stint.is_over() => break,
-                Turn::Rest => break,
+                Turn::GiveWay => break,
                 Turn::Again => {}
                 Turn::Yield => {
                     cx.waker().wake_by_ref();

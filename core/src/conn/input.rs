@@ -396,7 +396,7 @@ impl Machine {
                 _ => Flow::Again,
             };
         }
-        if self.stream_of(header.id).is_some() {
+        if self.open_call(header.id).is_some() {
             self.violation("a CONTINUATION of a message that is not in fragments")
         } else {
             self.not_open(header)

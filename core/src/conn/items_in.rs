@@ -29,9 +29,9 @@ struct Opened {
 }
 
 impl Machine {
-    /// The stream, or the call without one, that a frame names, if its call is open for it. A call of the peer is that
+    /// The call that a frame names, whether it streams or not, if it is open for it. One of the peer's is that
     /// until it has an answer: when that is written is chance, and must not decide what a frame is (L7).
-    pub(super) fn stream_of(&mut self, id: u64) -> Option<Stream> {
+    pub(super) fn open_call(&mut self, id: u64) -> Option<Stream> {
         if self.is_theirs(id) {
             let slot = self.served.by_wire_id(id)?;
             let serving = self.served.get(slot).filter(|serving| serving.admitted && !serving.answered)?;
@@ -47,7 +47,7 @@ impl Machine {
         if self.arriving.contains_key(&header.id) {
             return self.violation("an item begins before the message before it is whole");
         }
-        let Some(stream) = self.stream_of(header.id) else { return self.late_item(header) };
+        let Some(stream) = self.open_call(header.id) else { return self.late_item(header) };
         let opened = match self.open_item(header, stream) {
             Ok(opened) => opened,
             Err(what) => return self.violation(what),
@@ -232,7 +232,7 @@ impl Machine {
         if self.arriving.contains_key(&header.id) {
             return self.violation("STREAM_END before the message before it is whole");
         }
-        let Some(stream) = self.stream_of(header.id) else { return self.not_open(header) };
+        let Some(stream) = self.open_call(header.id) else { return self.not_open(header) };
         self.skip_frame(header);
         match self.takes(stream) {
             None => self.violation("STREAM_END on a kind whose caller sends no items"),
@@ -282,7 +282,7 @@ impl Machine {
     /// The call that CREDIT names: a stream is open also while its answer waits, since items may wait before that.
     fn open_for_credit(&mut self, id: u64) -> Option<Stream> {
         if !self.is_theirs(id) {
-            return self.stream_of(id);
+            return self.open_call(id);
         }
         let slot = self.served.by_wire_id(id)?;
         let serving = self.served.get(slot).filter(|serving| serving.admitted)?;

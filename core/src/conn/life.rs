@@ -39,8 +39,9 @@ impl<U> Connection<U> {
 
     /// Asks whether the peer lives: a HEARTBEAT goes out now, whether one is due or not, and
     /// [`Event::Alive`](super::Event::Alive) comes with the next HEARTBEAT_ACK. A second probe before that asks again,
-    /// and one answer serves both. `false`, and nothing happens, unless the connection is checked in and not about to end. For deciding between
-    /// two processes of one identifier (protocol §4); that the peer is dead is still decided by its silence alone.
+    /// and one answer serves both. `false`, and nothing happens, unless the connection is checked in and not about to
+    /// end. For deciding between two processes of one identifier (protocol §4); that the peer is dead is still decided
+    /// by its silence alone.
     pub fn probe(&mut self, now: Instant) -> bool {
         if self.tape.is_some() {
             return self.record_probe(now);
