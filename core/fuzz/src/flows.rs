@@ -161,6 +161,9 @@ impl Flow {
 
     /// The application took an item.
     pub fn took(&mut self, item: &[u8], id: u64) {
+        if !self.known {
+            return;
+        }
         let into = self.into.as_mut().expect("an item of a direction that the kind has not");
         let (plain, cost) = into.waiting.pop_front().expect("an item that never came");
         assert_eq!(plain.as_deref(), Some(item), "items come whole, once, and in their order ({id})");
@@ -175,9 +178,9 @@ impl Flow {
         }
     }
 
-    /// Whether there is something to take.
+    /// Whether there is something to take, as far as is known.
     pub fn waits(&self) -> bool {
-        self.into.as_ref().is_some_and(|into| !into.waiting.is_empty())
+        self.known && self.into.as_ref().is_some_and(|into| !into.waiting.is_empty())
     }
 
     /// L11, when nothing waits to be committed and all that was given is decoded: what was taken has been given back,
@@ -214,11 +217,13 @@ impl Flows {
         self.by_id.entry(id).or_insert(flow);
     }
 
-    /// The number of a call has become known; `ours`: one of this side. If two have the same nothing is known of both.
+    /// The number of a call has become known; `ours`: one of this side. If two have the same nothing is known of both; nor
+    /// is it known who took items that came before all of a call's argument was out, in which its number is.
     pub fn named(&mut self, ours: bool, number: u32, id: u64) {
         let before = self.numbers.insert((ours, number), Some(id));
         if let Some(flow) = self.by_id.get_mut(&id) {
-            flow.known = before.is_none() && !self.forgotten;
+            let fresh = flow.into.as_ref().is_none_or(|into| into.begun == 0);
+            flow.known = before.is_none() && fresh && !self.forgotten;
             if ours && let Some(octets) = self.early.remove(&number) {
                 flow.granted(octets);
             }
