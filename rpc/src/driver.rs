@@ -1,10 +1,11 @@
 //! Turns one connection: the loop that every adapter shares.
 //!
 //! A turn reads once, takes the lock, lets the core decode what came and commit what waits, runs handlers and wakes
-//! callers outside the lock, and writes once. If that was all that there was to do, it parks until the transport, the
-//! clock or a caller wakes it; before that it takes the lock once more to tell the core what was written, and to see
-//! whether anybody has called meanwhile, and asks the transport once more for what has arrived, unless it knows that
-//! nothing has.
+//! callers outside the lock, and writes once. Where nothing but parts of large messages waits, callers that were woken
+//! have their turn before the next one is committed, so that what they ask goes first. If that was all that there was to
+//! do, it parks until the transport, the clock or a caller wakes it; before that it takes the lock once more to tell the
+//! core what was written, and to see whether anybody has called meanwhile, and asks the transport once more for what has
+//! arrived, unless it knows that nothing has.
 
 use std::{
     future::Future,

@@ -220,10 +220,10 @@ fn beside(callers: usize, often: usize) -> String {
         for _ in 0..callers {
             let (peer, done) = (peer.clone(), Arc::clone(&done));
             spawn(async move {
-                for _ in 0..often {
-                    if !done.load(Relaxed) {
-                        peer.call("t.T/Small", "x").await.unwrap();
-                    }
+                let mut asked = 0;
+                while asked < often && !done.load(Relaxed) {
+                    peer.call("t.T/Small", "x").await.unwrap();
+                    asked += 1;
                 }
             });
         }
