@@ -113,6 +113,8 @@ pub struct Node {
     pub blames: bool,
     /// The application closed the connection.
     pub ended: bool,
+    /// One-ways with one key run at once, which is as good as the end of the connection.
+    together: bool,
     /// The transport was given up.
     pub gone: bool,
     /// Frames that were committed and not looked at yet.
@@ -203,6 +205,7 @@ impl Node {
             closed: None,
             blames: false,
             ended: false,
+            together: false,
             gone: false,
             frames: Vec::new(),
             trace: 0,
@@ -257,6 +260,7 @@ impl Node {
             assert!(!next.event || next.write, "next() says event, and there is none");
             assert!(next.read || next.end == End::Close, "L12: reading waits for writing");
             self.unread = 0;
+            assert!(!self.together || self.closed.is_some(), "two one-ways with one key run at once");
             self.all_told();
             self.laws();
             return None;
@@ -358,17 +362,17 @@ impl Node {
     }
 
     /// Calls with one key run one after the other, in the order of their ids; but one-ways that are left when the connection
-    /// has ended wait for nobody (R-ORD-01).
+    /// has ended wait for nobody (R-ORD-01). That it has is told last.
     fn take_turn(&mut self, key: &[u8], number: Option<u32>, one_way: bool) {
         if key.is_empty() {
             return;
         }
         let over = self.closed.is_some() || self.watch.over || self.conn.next().end != End::Open;
         let left = self.ended && one_way;
-        assert!(
-            over || left || self.running.iter().all(|other| other.key != key),
-            "two calls with one key run at once"
-        );
+        if !over && !left && self.running.iter().any(|other| other.key == key) {
+            assert!(one_way, "two calls with one key run at once");
+            self.together = true;
+        }
         let id = number.and_then(|number| self.watch.flows.id(false, number));
         if let Some(id) = id.filter(|_| self.watch.is_trusting()) {
             let last = self.turns.insert(key.to_vec(), id);
