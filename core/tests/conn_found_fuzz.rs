@@ -10,8 +10,8 @@ use support::{
     raw::{Raw, config},
 };
 use tieline_core::{
-    conn::{Body, CallHead, CallId, Event, Outbox, Side, Taken},
-    wire::{CheckIn, CheckInAck, Credit, Envelope, FrameType, Item, Kind, Status},
+    conn::{Body, CallHead, CallId, Config, Event, MethodSpec, Outbox, Side, Taken},
+    wire::{CheckIn, CheckInAck, Credit, Envelope, FrameType, Item, Kind, Request, Status},
 };
 
 /// A peer that serves streams, and lets no more than `window` octets of items come.
@@ -226,11 +226,33 @@ fn that_an_answer_waits_to_be_written_is_not_seen_by_frames_of_its_call() {
     }
 }
 
+/// The same of a call whose caller sends the items.
+#[test]
+fn credit_for_a_stream_that_is_answered_and_sends_nothing_is_late() {
+    for written in [false, true] {
+        let config = Config::builder("node").method(MethodSpec::new("t.S/Up", Kind::ClientStream));
+        let said =
+            CheckIn { identifier: "peer", max_concurrent: 100, max_streams: 100, ..CheckIn::default() };
+        let mut server = Raw::server_for(config, said);
+        let head = Request { method: 1, kind: Kind::ClientStream.to_wire(), ..Request::default() };
+        server.feed(&frames::request(1, head, b""));
+        let call = server.incoming().call;
+        server.reply(call, b"");
+        if written {
+            assert_eq!(types(&server.frames()), [FrameType::RESPONSE]);
+        }
+        let credit = Envelope::Credit(Credit { octets: 1_000 });
+        server.feed(&frames::emit(FrameType::CREDIT, 1, Status::OK, credit, b""));
+        assert!(server.events().is_empty(), "{written}");
+        assert_eq!(server.conn.stats().late_frames, 1, "{written}");
+    }
+}
+
 /// L6: what comes at one instant counts for the rate of a body as a whole, in however many pieces it is read.
 #[test]
 fn how_a_burst_is_cut_does_not_decide_whether_its_sender_is_slow() {
     let frame = frames::call(1, &[0; 60_000]);
-    let end = |first: usize, piece: usize| {
+    let end = |first: usize, last: usize, piece: usize| {
         let mut server = Raw::server(config().heartbeat_interval(Duration::from_secs(10)));
         let feed = |server: &mut Raw, octets: &[u8]| {
             for piece in octets.chunks(piece) {
@@ -238,7 +260,7 @@ fn how_a_burst_is_cut_does_not_decide_whether_its_sender_is_slow() {
                 assert!(server.events().is_empty());
             }
         };
-        let (begin, burst) = frame[..59_000].split_at(first);
+        let (begin, burst) = frame[..last].split_at(first);
         feed(&mut server, begin);
         server.wait(Duration::from_secs(8));
         feed(&mut server, burst);
@@ -249,9 +271,10 @@ fn how_a_burst_is_cut_does_not_decide_whether_its_sender_is_slow() {
         let events = std::mem::take(&mut server.passed);
         (server.closed(events).status, server.now - before)
     };
-    for first in [20, 10_000, 58_999] {
-        let whole = end(first, 60_000);
-        assert!([17, 200, 5_000].into_iter().all(|piece| end(first, piece) == whole), "{whole:?}");
+    // A burst that is half of what a window needs, one that is more, and one that came with the header.
+    for (first, last) in [(20, 20_500), (20, 59_000), (58_999, 59_000)] {
+        let whole = end(first, last, 60_000);
+        assert!([17, 200, 5_000].into_iter().all(|piece| end(first, last, piece) == whole), "{whole:?}");
     }
 }
 

@@ -8,7 +8,7 @@ use super::{
     gain::{Declared, declared},
     input::Flow,
     machine::Machine,
-    streaming::{Ending, Held},
+    streaming::{Ending, Held, Sends},
 };
 use crate::{
     time::SECOND,
@@ -250,6 +250,11 @@ impl Machine {
     pub(super) fn on_credit(&mut self, header: Header) -> Flow {
         let open = self.open_for_credit(header.id);
         let Some(stream) = open else { return self.not_open(header) };
+        if self.has_sent_all(stream) {
+            // It crossed the end.
+            self.skip_frame(header);
+            return Flow::Again;
+        }
         let body = self.inbox.octets().get(HEADER_LEN..HEADER_LEN + header.len as usize).unwrap_or_default();
         let credit = match Parts::split(body) {
             Ok(parts) if !parts.payload.is_empty() => return self.violation("a payload on CREDIT"),
@@ -258,15 +263,11 @@ impl Machine {
         };
         let Ok(credit) = credit else { return self.violation("CREDIT does not decode") };
         self.skip_frame(header);
-        let over = match stream {
-            Stream::Ours(_) => false,
-            Stream::Theirs(call) => self.served.standing(call).is_some_and(|serving| serving.answered),
-        };
         let Some(sends) = self.sends(stream) else {
             return self.violation("CREDIT for a direction that the kind has not");
         };
         // It crossed the end.
-        if over && sends.is_empty() || sends.ending == Ending::Over {
+        if sends.ending == Ending::Over {
             return Flow::Again;
         }
         if !sends.purse.granted(credit.octets) {
@@ -279,15 +280,26 @@ impl Machine {
         Flow::Again
     }
 
-    /// The call that CREDIT names: a stream is open also while its answer waits, since items may wait before that.
+    /// Whether a call of the peer has its answer, and no items wait before that.
+    fn has_sent_all(&mut self, stream: Stream) -> bool {
+        let Stream::Theirs(call) = stream else { return false };
+        let Some(serving) = self.served.standing(call).filter(|serving| serving.answered) else {
+            return false;
+        };
+        let stream = serving.cold.as_ref().and_then(|cold| cold.stream.as_ref());
+        stream.and_then(|stream| stream.sends.as_ref()).is_some_and(Sends::is_empty)
+    }
+
+    /// The call that CREDIT names: one that sends items is open until its answer is out, since items may wait before that.
     fn open_for_credit(&mut self, id: u64) -> Option<Stream> {
         if !self.is_theirs(id) {
             return self.open_call(id);
         }
         let slot = self.served.by_wire_id(id)?;
         let serving = self.served.get(slot).filter(|serving| serving.admitted)?;
-        let streams = serving.cold.as_ref().is_some_and(|cold| cold.stream.is_some());
-        let open = !serving.answered || (streams && serving.unwritten);
+        let stream = serving.cold.as_ref().and_then(|cold| cold.stream.as_ref());
+        let sends = stream.is_some_and(|stream| stream.sends.is_some());
+        let open = !serving.answered || (serving.unwritten && sends);
         open.then_some(Stream::Theirs(Served { slot, generation: serving.generation }))
     }
 }

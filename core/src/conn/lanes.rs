@@ -260,10 +260,19 @@ impl Lanes {
         requests | streams
     }
 
-    /// Whether there is something to commit, and all of it is what more there is of what has begun.
+    /// Whether there is something to commit, all of it is what more there is of what has begun, and the next of that is a
+    /// part of a large message.
     #[inline]
-    pub(crate) const fn only_rest(&self, window: Window) -> bool {
-        self.busy & RESTS != 0 && self.busy & (OTHERS & !RESTS | Self::calls(window)) == 0
+    pub(crate) fn only_rest(&self, window: Window) -> bool {
+        let rest = self.busy & RESTS != 0 && self.busy & (OTHERS & !RESTS | Self::calls(window)) == 0;
+        rest && self.part_is_next()
+    }
+
+    /// Whether a part of a large message goes before items among what more there is.
+    fn part_is_next(&self) -> bool {
+        let rests = self.queues.iter().skip(Self::index(Sort::Rest, 0));
+        let next = rests.filter(|queue| !queue.is_empty()).find_map(|queue| queue.entries.front());
+        next.is_some_and(|(_, waiting)| !matches!(waiting, Waiting::Items(_)))
     }
 
     /// Forgets the REQUESTs.
@@ -320,6 +329,20 @@ mod tests {
         assert!(!lanes.only_rest(OPEN) && lanes.only_rest(Window::SHUT), "the peer takes no REQUEST");
         lanes.push(Sort::Other, 0, call(3));
         assert!(!lanes.only_rest(Window::SHUT));
+    }
+
+    #[test]
+    fn items_are_no_part_of_a_large_message() {
+        let mut lanes = Lanes::default();
+        let items = Waiting::Items(Stream::Theirs(Served { slot: 0, generation: 0 }));
+        lanes.push(Sort::Rest, 1, items);
+        lanes.push(Sort::Rest, 1, call(1));
+        assert!(!lanes.only_rest(OPEN), "they go first");
+        lanes.push(Sort::Rest, 0, call(2));
+        assert!(lanes.only_rest(OPEN), "by priority");
+        lanes.pop(Sort::Rest, 0);
+        lanes.pop(Sort::Rest, 1);
+        assert!(lanes.only_rest(OPEN), "by turns");
     }
 
     #[test]

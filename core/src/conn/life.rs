@@ -106,9 +106,9 @@ impl<U> Connection<U> {
         Some(self.tape.as_ref()?.recording(self.folded.config()))
     }
 
-    /// Whether something waits to be committed, and all of it is what more there is of messages and streams that have
-    /// begun. A driver that has just woken callers may let them call first: what is small then goes out before the next
-    /// part, instead of behind it.
+    /// Whether something waits to be committed, all of it is what more there is of messages and streams that have begun,
+    /// and a part of a large message is next. A driver that has just woken callers may let them call first: what is small
+    /// then goes out before that part, instead of behind it.
     #[must_use]
     #[inline]
     pub fn only_continues(&self) -> bool {

@@ -379,7 +379,8 @@ impl Machine {
         }
     }
 
-    /// Whether something waits to be committed, and all of it is what more there is of what has begun.
+    /// Whether something waits to be committed, and all of it is what more there is of what has begun; next, a part of a
+    /// large message.
     #[inline]
     pub(crate) fn only_continues(&self) -> bool {
         self.lanes.only_rest(self.window())
