@@ -178,6 +178,11 @@ impl Flow {
         }
     }
 
+    /// Whether the connection has not ended it.
+    pub const fn goes_on(&self) -> bool {
+        !self.ended
+    }
+
     /// Whether there is something to take, as far as is known.
     pub fn waits(&self) -> bool {
         self.known && self.into.as_ref().is_some_and(|into| !into.waiting.is_empty())

@@ -183,13 +183,15 @@ impl<'a> Player<'a> {
     fn arrive(&mut self) {
         let octets = std::mem::take(&mut self.arriving);
         if self.play == Play::Whole {
-            return self.node.feed(&octets);
+            self.node.feed(&octets);
+        } else {
+            // Much at once is not cut into octets, for the sake of time.
+            for piece in octets.chunks(self.cut.max(octets.len() / 150)) {
+                self.node.feed(piece);
+                self.events();
+            }
         }
-        // Much at once is not cut into octets, for the sake of time.
-        for piece in octets.chunks(self.cut.max(octets.len() / 150)) {
-            self.node.feed(piece);
-            self.events();
-        }
+        self.timely |= self.node.watch.cut_short;
     }
 
     fn events(&mut self) {

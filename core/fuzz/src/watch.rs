@@ -63,6 +63,8 @@ pub struct Watch {
     closed: bool,
     /// The application knows that the peer drains.
     pub peer_drains: bool,
+    /// A stream was cancelled before it had ended: what of its items and its answer is out by then is not taken back.
+    pub cut_short: bool,
     /// The application knows that it is over.
     pub over: bool,
 }
@@ -101,6 +103,7 @@ impl Watch {
             drain: None,
             closed: false,
             peer_drains: false,
+            cut_short: false,
             over: false,
         }
     }
@@ -167,6 +170,7 @@ impl Watch {
                     flow.end_given();
                 }
             }
+            FrameType::CANCEL => self.cut_short |= self.flows.get(id).is_some_and(|flow| flow.goes_on()),
             _ => {}
         }
         match self.reading.add(seen)? {
