@@ -1,6 +1,8 @@
 //! Who goes first on a connection: a runtime of one thread, and a peer that answers at once and notes the order of frames.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod support;
+
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
@@ -14,7 +16,9 @@ use std::{
 };
 
 use bytes::{Buf, BytesMut};
-use tieline::{BoxFuture, Client, Clock, Instant, Io, Listener, Outbox, Runtime, Time};
+use tieline::{BoxFuture, Client, Clock, Instant, Io, Outbox, Runtime};
+
+use support::{Never, Nobody, frame};
 
 thread_local! {
     /// Tasks that are to be polled, first come, first served.
@@ -75,15 +79,6 @@ impl Clock for Still {
         Instant::from_nanos(1_000_000_000)
     }
 }
-
-struct Never;
-
-impl Time for Never {
-    fn poll_until(&mut self, _cx: &mut Context<'_>, _at: Instant) -> Poll<()> {
-        Poll::Pending
-    }
-}
-
 /// A peer that serves a hundred calls at once and answers each with nothing as soon as it has come whole. Of its answers
 /// one at a time is read.
 #[derive(Default)]
@@ -99,11 +94,6 @@ const RESPONSE: u8 = 6;
 const CONTINUATION: u8 = 12;
 const MORE: u8 = 1;
 
-fn frame(kind: u8, id: &[u8], body: &[u8]) -> Vec<u8> {
-    let len = u32::try_from(body.len()).unwrap();
-    [&[0xBE, 0xA7, 1, kind, 0, 0], id, &len.to_be_bytes(), body].concat()
-}
-
 impl Peer {
     /// Takes a frame off the front of what has come, if it is whole.
     fn take(&mut self) -> bool {
@@ -117,12 +107,12 @@ impl Peer {
         let (kind, more, id) = (head[3], head[4] & MORE != 0, &head[6..14]);
         match kind {
             // An identifier, and calls at once.
-            CHECK_IN => self.answers.push(frame(2, &[0; 8], &[5, 0x0A, 1, b's', 0x40, 100])),
+            CHECK_IN => self.answers.push(frame(2, 0, &[0; 8], &[5, 0x0A, 1, b's', 0x40, 100])),
             REQUEST | CONTINUATION => {
                 let large = more || kind == CONTINUATION;
                 SEEN.with_borrow_mut(|seen| seen.push(if large { 'L' } else { 'S' }));
                 if !more {
-                    self.answers.push(frame(RESPONSE, id, b""));
+                    self.answers.push(frame(RESPONSE, 0, id, b""));
                 }
             }
             _ => {}
@@ -168,24 +158,10 @@ impl Io for Peer {
     }
 }
 
-struct Nobody;
-
-impl Listener for Nobody {
-    type Io = Peer;
-
-    fn poll_accept(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<(Peer, String)>> {
-        Poll::Pending
-    }
-
-    fn local_address(&self) -> String {
-        String::new()
-    }
-}
-
 impl Runtime for OneThread {
     type Io = Peer;
     type Time = Never;
-    type Listener = Nobody;
+    type Listener = Nobody<Peer>;
 
     fn clock(&self) -> Arc<dyn Clock> {
         Arc::new(Still)
@@ -203,8 +179,8 @@ impl Runtime for OneThread {
         Ok(Peer::default())
     }
 
-    async fn listen(&self, _address: &str) -> io::Result<Nobody> {
-        Ok(Nobody)
+    async fn listen(&self, _address: &str) -> io::Result<Nobody<Peer>> {
+        Ok(Nobody::new())
     }
 }
 

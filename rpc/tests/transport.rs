@@ -1,6 +1,8 @@
 //! A transport that fails in ways that sockets only do when nobody looks: a runtime made for that.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod support;
+
 use std::{
     future::{Future, pending},
     io,
@@ -12,7 +14,9 @@ use std::{
 };
 
 use bytes::{Buf, BytesMut};
-use tieline::{BoxFuture, By, Client, Clock, Instant, Io, Listener, Outbox, Ran, Runtime, Status, Time};
+use tieline::{BoxFuture, By, Client, Clock, Instant, Io, Outbox, Ran, Runtime, Status};
+
+use support::{Never, Nobody, frame};
 
 struct Unpark(Thread);
 
@@ -46,28 +50,12 @@ impl Clock for Wall {
         Instant::from_nanos(u64::try_from(self.0.elapsed().as_nanos()).unwrap() + 1)
     }
 }
-
-struct Never;
-
-impl Time for Never {
-    fn poll_until(&mut self, _cx: &mut Context<'_>, _at: Instant) -> Poll<()> {
-        Poll::Pending
-    }
-}
-
 /// Takes the check-in and answers it; then fails the next write, while a CLOSE has arrived that was not read.
 struct Failing {
     written: usize,
     arrived: Vec<Vec<u8>>,
     broken: bool,
     reader: Option<Waker>,
-}
-
-fn frame(kind: u8, status: u8, body: &[u8]) -> Vec<u8> {
-    let mut octets = vec![0xBE, 0xA7, 1, kind, 0, status, 0, 0, 0, 0, 0, 0, 0, 0];
-    octets.extend(u32::try_from(body.len()).unwrap().to_be_bytes());
-    octets.extend(body);
-    octets
 }
 
 impl Io for Failing {
@@ -90,13 +78,13 @@ impl Io for Failing {
         if self.written > 1 {
             self.broken = true;
             // An envelope of one field, `message`.
-            self.arrived.push(frame(0x0E, 0x8A, &[8, 0x0A, 6, b'e', b'n', b'o', b'u', b'g', b'h']));
+            self.arrived.push(frame(0x0E, 0x8A, &[0; 8], &[8, 0x0A, 6, b'e', b'n', b'o', b'u', b'g', b'h']));
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         let octets = out.remaining();
         out.advance(octets);
         // An envelope of an identifier and of calls that it serves at once.
-        self.arrived.push(frame(0x02, 0, &[5, 0x0A, 1, b's', 0x40, 9]));
+        self.arrived.push(frame(0x02, 0, &[0; 8], &[5, 0x0A, 1, b's', 0x40, 9]));
         if let Some(reader) = self.reader.take() {
             reader.wake();
         }
@@ -108,24 +96,10 @@ impl Io for Failing {
     }
 }
 
-struct Nobody;
-
-impl Listener for Nobody {
-    type Io = Failing;
-
-    fn poll_accept(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<(Failing, String)>> {
-        Poll::Pending
-    }
-
-    fn local_address(&self) -> String {
-        String::new()
-    }
-}
-
 impl Runtime for Threads {
     type Io = Failing;
     type Time = Never;
-    type Listener = Nobody;
+    type Listener = Nobody<Failing>;
 
     fn clock(&self) -> Arc<dyn Clock> {
         Arc::new(Wall(std::time::Instant::now()))
@@ -146,8 +120,8 @@ impl Runtime for Threads {
         Ok(Failing { written: 0, arrived: Vec::new(), broken: false, reader: None })
     }
 
-    async fn listen(&self, _address: &str) -> io::Result<Nobody> {
-        Ok(Nobody)
+    async fn listen(&self, _address: &str) -> io::Result<Nobody<Failing>> {
+        Ok(Nobody::new())
     }
 }
 

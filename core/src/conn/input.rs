@@ -240,10 +240,8 @@ impl Machine {
             Err(fault) => return self.foreign(fault),
         };
         let whole = octets.len() - HEADER_LEN >= header.len as usize;
-        match (self.side, header.frame_type) {
-            (Side::Server, FrameType::CHECK_IN)
-            | (Side::Client, FrameType::CHECK_IN_ACK | FrameType::CLOSE) => {}
-            _ => return self.wrong_first(),
+        if !self.may_be_first(header.frame_type) {
+            return self.wrong_first();
         }
         if let Err(fault) = header.check_len(BEFORE_CHECK_IN) {
             return self.mistake(&fault, Status::FRAME_TOO_LARGE);
@@ -266,6 +264,13 @@ impl Machine {
         }
     }
 
+    fn may_be_first(&self, frame_type: FrameType) -> bool {
+        match self.side {
+            Side::Server => frame_type == FrameType::CHECK_IN,
+            Side::Client => matches!(frame_type, FrameType::CHECK_IN_ACK | FrameType::CLOSE),
+        }
+    }
+
     fn wrong_first(&mut self) -> Flow {
         let (status, message) = match self.side {
             Side::Server => (Status::CHECK_IN_REQUIRED, "the first frame is not CHECK_IN"),
@@ -280,17 +285,10 @@ impl Machine {
         if let Err(fault) = Header::check_prefix(self.inbox.octets()) {
             return self.foreign(fault);
         }
-        if let Some(&octet) = self.inbox.octets().get(3) {
-            let frame_type = FrameType(octet);
-            let expected = match self.side {
-                Side::Server => frame_type == FrameType::CHECK_IN,
-                Side::Client => matches!(frame_type, FrameType::CHECK_IN_ACK | FrameType::CLOSE),
-            };
-            if !expected {
-                return self.wrong_first();
-            }
+        match self.inbox.octets().get(3) {
+            Some(&octet) if !self.may_be_first(FrameType(octet)) => self.wrong_first(),
+            _ => Flow::Dry,
         }
-        Flow::Dry
     }
 
     /// Another protocol, or another version of this one.
